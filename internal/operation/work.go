@@ -1,0 +1,60 @@
+package operation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+
+	"banger.dev/banger"
+)
+
+// work runs one operation to its end, whatever that is: a panic of run, or its
+// leaving by runtime.Goexit, is a failure.
+func (r *Registry[R]) work(ctx context.Context, op *Op[R], run func(context.Context, banger.ProgressFunc) (R, error)) {
+	var result R
+	var err error
+	returned := false
+	defer func() {
+		if !returned {
+			err = r.panicked(op, recover())
+		}
+		r.conclude(ctx, op, result, err)
+	}()
+	result, err = run(ctx, op.report)
+	returned = true
+}
+
+func (r *Registry[R]) panicked(op *Op[R], cause any) error {
+	s := op.Snapshot()
+	r.log.Error("operation panicked", "operation", s.ID, "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+	return banger.Errorf(banger.KindInternal, "%s %s failed by a defect in banger", s.Kind, s.Target).WithNext("banger daemon logs")
+}
+
+// conclude makes the outcome known.
+func (r *Registry[R]) conclude(ctx context.Context, op *Op[R], result R, err error) {
+	status := Done
+	switch {
+	case err == nil:
+	case ctx.Err() != nil:
+		status, err = Cancelled, cancelled(op, context.Cause(ctx), err)
+	default:
+		status = Failed
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	op.end(status, result, err)
+	op.cancel(nil)
+	r.ended = append(r.ended, op)
+	r.prune()
+}
+
+// cancelled is the error of a cancelled operation: why, and what else went
+// wrong on the way out.
+func cancelled[R any](op *Op[R], cause, err error) error {
+	s := op.Snapshot()
+	if errors.Is(err, context.Canceled) || banger.KindOf(err) == banger.KindCancelled {
+		return banger.Errorf(banger.KindCancelled, "%s %s was cancelled: %w", s.Kind, s.Target, cause)
+	}
+	return banger.Errorf(banger.KindCancelled, "%s %s was cancelled (%v): %w", s.Kind, s.Target, cause, err)
+}
