@@ -1,0 +1,122 @@
+package image
+
+import (
+	"encoding/json"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+
+	"github.com/google/renameio/v2"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/paths"
+)
+
+// manifestVersion counts incompatible changes of manifest.json.
+const manifestVersion = 1
+
+// manifest is manifest.json.
+type manifest struct {
+	Version int `json:"version"`
+	banger.Image
+}
+
+// reference is refs/<name>.json.
+type reference struct {
+	Digest string `json:"digest"`
+}
+
+var hexDigestRE = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+func (s *Store) dir(digest string) string {
+	return filepath.Join(s.layout.Images(), paths.DigestDir(digest))
+}
+
+func (s *Store) refFile(name string) string {
+	return filepath.Join(s.layout.Images(), "refs", name+".json")
+}
+
+// load reads the image with this digest. It is fs.ErrNotExist if it is not whole.
+func (s *Store) load(digest string) (banger.Image, error) {
+	var m manifest
+	if err := readJSON(filepath.Join(s.dir(digest), "manifest.json"), &m); err != nil {
+		return m.Image, err
+	}
+	if m.Version != manifestVersion {
+		return m.Image, banger.Errorf(banger.KindConflict, "the image %s in %s is of version %d, this banger knows version %d",
+			digest, s.layout.Images(), m.Version, manifestVersion).WithNext("use the newer banger, or set BANGER_CACHE to another directory")
+	}
+	m.RootFS = filepath.Join(s.dir(digest), "rootfs.ext4")
+	_, err := os.Stat(m.RootFS)
+	return m.Image, err
+}
+
+// lookUp reads the image that a reference file names.
+func (s *Store) lookUp(ref string) (banger.Image, error) {
+	var r reference
+	if err := readJSON(s.refFile(ref), &r); err != nil {
+		return banger.Image{}, err
+	}
+	if !hexDigestRE.MatchString(paths.DigestDir(r.Digest)) {
+		return banger.Image{}, banger.Errorf(banger.KindInternal, "%s holds no digest", s.refFile(ref))
+	}
+	return s.load(r.Digest)
+}
+
+// setRef makes a reference file name an image.
+func (s *Store) setRef(ref, digest string) error {
+	if err := makeDirs(filepath.Dir(s.refFile(ref))); err != nil {
+		return err
+	}
+	return writeJSON(s.refFile(ref), reference{Digest: digest})
+}
+
+func readJSON(path string, into any) error {
+	b, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	if err := json.Unmarshal(b, into); err != nil {
+		return banger.Errorf(banger.KindInternal, "read %s: %w", path, err)
+	}
+	return nil
+}
+
+// writeJSON replaces a file whole: written beside it, synced, renamed. Others
+// may read it whatever the umask.
+func writeJSON(path string, value any) error {
+	b, err := json.MarshalIndent(value, "", "  ")
+	if err != nil {
+		return err
+	}
+	if err := renameio.WriteFile(path, append(b, '\n'), 0o644, renameio.IgnoreUmask()); err != nil {
+		return err
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir makes renames in a directory last.
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = d.Close() }()
+	return d.Sync()
+}
+
+// makeDirs makes dir and its parents. dir itself is open to others whatever the
+// umask: VMMs run under other uids.
+func makeDirs(dir string) error {
+	if st, err := os.Stat(dir); err == nil && st.IsDir() {
+		return nil
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	return os.Chmod(dir, 0o755)
+}

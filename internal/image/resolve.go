@@ -1,0 +1,134 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"banger.dev/banger"
+)
+
+// Resolve gives the image that ref names: a local name, a digest (or at least
+// 12 digits of one), or an entry of the catalog, which is pulled unless it is
+// here. Once it is here, Resolve needs no network and reads a few small files.
+// It is KindNotFound when nothing has that name.
+func (s *Store) Resolve(ctx context.Context, ref string, report banger.ProgressFunc) (banger.Image, error) {
+	if img, err := s.local(ref); !errors.Is(err, fs.ErrNotExist) {
+		return img, err
+	}
+	if img, err := s.byDigest(ref); !errors.Is(err, fs.ErrNotExist) {
+		return img, err
+	}
+	if builder, ok := s.catalog[ref]; ok {
+		return s.pull(ctx, ref, builder, report)
+	}
+	names := slices.Sorted(maps.Keys(s.catalog))
+	return banger.Image{}, banger.Errorf(banger.KindNotFound, "no image %q: not a local name or digest, not in the catalog (%s)", ref, strings.Join(names, ", ")).
+		WithNext("banger vm run --image %s", banger.DefaultImage)
+}
+
+// local is the image with a local name.
+func (s *Store) local(name string) (banger.Image, error) {
+	if !nameRE.MatchString(name) {
+		return banger.Image{}, fs.ErrNotExist
+	}
+	img, err := s.lookUp(name)
+	img.Name = name
+	return img, err
+}
+
+// minDigits is how much of a digest names an image.
+const minDigits = 12
+
+var digestRE = regexp.MustCompile(fmt.Sprintf(`^(sha256:)?([0-9a-f]{%d,64})$`, minDigits))
+
+// byDigest is the one image whose digest begins with ref.
+func (s *Store) byDigest(ref string) (banger.Image, error) {
+	match := digestRE.FindStringSubmatch(ref)
+	if match == nil {
+		return banger.Image{}, fs.ErrNotExist
+	}
+	digests, err := s.digests()
+	if err != nil {
+		return banger.Image{}, err
+	}
+	digests = slices.DeleteFunc(digests, func(d string) bool { return !strings.HasPrefix(d, match[2]) })
+	switch len(digests) {
+	case 0:
+		return banger.Image{}, fs.ErrNotExist
+	case 1:
+		return s.load(digests[0])
+	}
+	return banger.Image{}, banger.Errorf(banger.KindConflict, "%d images have a digest that begins with %s", len(digests), match[2]).
+		WithNext("give more of its digits")
+}
+
+// digests are the hex digests of what is in the cache.
+func (s *Store) digests() ([]string, error) {
+	entries, err := os.ReadDir(s.layout.Images())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var list []string
+	for _, e := range entries {
+		if hexDigestRE.MatchString(e.Name()) {
+			list = append(list, e.Name())
+		}
+	}
+	return list, nil
+}
+
+// pull gives the image of a catalog entry, made if it is not here.
+func (s *Store) pull(ctx context.Context, name string, b Builder, report banger.ProgressFunc) (banger.Image, error) {
+	key := name + "@" + b.Key()
+	if img, err := s.lookUp(key); !errors.Is(err, fs.ErrNotExist) {
+		return img, err
+	}
+	work, err := s.begin(ctx, key, name, report)
+	if err != nil {
+		return banger.Image{}, err
+	}
+	defer work.end()
+	if img, err := s.lookUp(key); !errors.Is(err, fs.ErrNotExist) {
+		return img, err // whoever held the lock made it
+	}
+	img, err := work.build(ctx, b)
+	if err != nil {
+		return banger.Image{}, err
+	}
+	return img, s.setRef(key, img.Digest)
+}
+
+// build runs a builder and adds what it writes.
+func (w *work) build(ctx context.Context, b Builder) (banger.Image, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	tmp := filepath.Join(w.dir, "build")
+	if err := os.Mkdir(tmp, 0o700); err != nil {
+		return banger.Image{}, err
+	}
+	r, pipe := io.Pipe()
+	built := make(chan error, 1)
+	go func() {
+		err := b.Build(ctx, tmp, pipe, w.report)
+		_ = pipe.CloseWithError(err) // nil is the end of the tar
+		built <- err
+	}()
+	img, err := w.add(ctx, r, Config{Source: b.Source()})
+	if err != nil {
+		cancel()
+		_ = r.CloseWithError(err)
+	}
+	if failed := <-built; failed != nil && err == nil {
+		err = failed
+	}
+	return img, err
+}

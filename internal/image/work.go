@@ -1,0 +1,179 @@
+package image
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"time"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/image/ext4"
+)
+
+// work is the making of one image: its lock is held and its directory is empty.
+type work struct {
+	store  *Store
+	name   string
+	dir    string
+	report banger.ProgressFunc
+	unlock func()
+}
+
+// begin takes the lock of key, waiting for another maker, and removes what dead
+// makers have left.
+func (s *Store) begin(ctx context.Context, key, name string, report banger.ProgressFunc) (*work, error) {
+	unlock, err := lock(ctx, s.lockFile(key), func() {
+		report.Report(banger.Progress{Stage: stage, Message: "waiting for another pull of " + name})
+	})
+	if err != nil {
+		return nil, err
+	}
+	w := &work{store: s, name: name, dir: filepath.Join(s.layout.Images(), "tmp", key), report: report, unlock: unlock}
+	err = errors.Join(s.sweep(ctx), ext4.RemoveTree(ctx, w.dir))
+	if err == nil {
+		err = makeDirs(w.dir)
+	}
+	if err != nil {
+		unlock()
+		return nil, err
+	}
+	return w, nil
+}
+
+func (s *Store) lockFile(key string) string { return filepath.Join(s.layout.Images(), "locks", key) }
+
+// sweep removes the half-made files whose maker is dead: its lock is free.
+func (s *Store) sweep(ctx context.Context) error {
+	entries, err := os.ReadDir(filepath.Join(s.layout.Images(), "tmp"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	var failed []error
+	for _, e := range entries {
+		unlock, err := tryLock(s.lockFile(e.Name()))
+		if errors.Is(err, errBusy) {
+			continue
+		}
+		if err == nil {
+			err = ext4.RemoveTree(ctx, filepath.Join(s.layout.Images(), "tmp", e.Name()))
+			unlock()
+		}
+		failed = append(failed, err)
+	}
+	return errors.Join(failed...)
+}
+
+// endTimeout bounds the tidying when the context has ended.
+const endTimeout = time.Minute
+
+// end removes what is left and lets go of the lock. What it cannot remove, the
+// next sweep does.
+func (w *work) end() {
+	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
+	defer cancel()
+	_ = ext4.RemoveTree(ctx, w.dir)
+	w.unlock()
+}
+
+// add makes the image of a tar and moves it to its place.
+func (w *work) add(ctx context.Context, r io.Reader, config Config) (banger.Image, error) {
+	if config.Architecture == "" {
+		config.Architecture = runtime.GOARCH
+	}
+	out := filepath.Join(w.dir, "out")
+	if err := os.Mkdir(out, 0o755); err != nil {
+		return banger.Image{}, err
+	}
+	m := manifest{Version: manifestVersion, Image: banger.Image{
+		Name: w.name, Source: config.Source, Size: banger.DefaultDisk, Created: time.Now().UTC().Truncate(time.Second), Architecture: config.Architecture,
+		Env: config.Env, Workdir: config.Workdir, User: config.User, Entrypoint: config.Entrypoint, Cmd: config.Cmd,
+	}}
+	stream := &stream{r: r, sum: sha256.New(), report: w.report}
+	found := &inits{}
+	err := ext4.FromTar(ctx, filepath.Join(out, "rootfs.ext4"), stream, ext4.Options{Size: m.Size, Label: "banger-root", Visit: found.visit})
+	if err != nil {
+		return banger.Image{}, fmt.Errorf("make the image %s: %w", w.name, err)
+	}
+	said, err := json.Marshal(config)
+	if err != nil {
+		return banger.Image{}, err
+	}
+	stream.sum.Write(said)
+	m.Digest = "sha256:" + hex.EncodeToString(stream.sum.Sum(nil))
+	m.Init = found.first()
+	if err := writeJSON(filepath.Join(out, "manifest.json"), m); err != nil {
+		return banger.Image{}, err
+	}
+	return w.publish(out, m.Digest)
+}
+
+// publish moves a whole image to the place that its digest names. If it is
+// there already, that one stays: VMs may be using it.
+func (w *work) publish(out, digest string) (banger.Image, error) {
+	if err := os.Chmod(out, 0o755); err != nil {
+		return banger.Image{}, err
+	}
+	err := os.Rename(out, w.store.dir(digest))
+	if err != nil && !errors.Is(err, fs.ErrExist) {
+		return banger.Image{}, err
+	}
+	if err := syncDir(w.store.layout.Images()); err != nil {
+		return banger.Image{}, err
+	}
+	return w.store.load(digest)
+}
+
+// AddTar makes an image of an uncompressed tar of a root, and gives it a local
+// name that Resolve finds, in place of what had that name. The reader must end
+// when ctx does.
+func (s *Store) AddTar(ctx context.Context, name string, r io.Reader, config Config, report banger.ProgressFunc) (banger.Image, error) {
+	if !nameRE.MatchString(name) {
+		return banger.Image{}, banger.Errorf(banger.KindInvalid, "%q cannot be an image's name: use 1 to 128 of a-z, 0-9, '.', '_' and '-', beginning with a letter or a digit", name)
+	}
+	w, err := s.begin(ctx, name, name, report)
+	if err != nil {
+		return banger.Image{}, err
+	}
+	defer w.end()
+	img, err := w.add(ctx, r, config)
+	if err != nil {
+		return banger.Image{}, err
+	}
+	img.Name = name
+	return img, s.setRef(name, img.Digest)
+}
+
+// stream sums up a tar and reports how far it is.
+type stream struct {
+	r      io.Reader
+	sum    hash.Hash
+	report banger.ProgressFunc
+	done   int64
+	said   int64
+}
+
+// reportEvery is how many bytes lie between two reports.
+const reportEvery = 16 << 20
+
+func (s *stream) Read(p []byte) (int, error) {
+	n, err := s.r.Read(p)
+	s.sum.Write(p[:n])
+	s.done += int64(n)
+	switch {
+	case err == io.EOF:
+		s.report.Report(banger.Progress{Stage: stage, Message: "write the file system", Done: s.done, Bytes: true})
+	case s.done-s.said >= reportEvery:
+		s.said = s.done
+		s.report.Report(banger.Progress{Stage: stage, Message: "unpack", Done: s.done, Bytes: true})
+	}
+	return n, err
+}

@@ -1,0 +1,318 @@
+package kernel
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/cavaliergopher/cpio"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/apt"
+	"banger.dev/banger/internal/kernel/kerneltest"
+	"banger.dev/banger/internal/paths"
+)
+
+// archive is a Debian archive with one kernel, whose release can change. It
+// keeps what was downloaded in dir.
+type archive struct {
+	dir, release string
+	down         bool
+	updates      int
+	downloads    int
+}
+
+func (a *archive) Suite() string { return "trixie" }
+
+func (a *archive) Update(context.Context, banger.ProgressFunc) error {
+	if a.down {
+		return banger.Errorf(banger.KindUnavailable, "the mirror cannot be reached")
+	}
+	a.updates++
+	return nil
+}
+
+func (a *archive) Latest(_ context.Context, name string) (apt.Package, error) {
+	if name == metaPackage {
+		return apt.Package{Name: name, Version: "1", Depends: []string{"linux-base", "linux-image-" + a.release}}, nil
+	}
+	sum := sha256.Sum256(kerneltest.KernelDeb(a.release))
+	return apt.Package{Name: name, Version: a.release + "-1", SHA256: hex.EncodeToString(sum[:])}, nil
+}
+
+func (a *archive) Download(_ context.Context, p apt.Package, report banger.ProgressFunc) (string, error) {
+	a.downloads++
+	report.Report(banger.Progress{Stage: "apt", Message: "download " + p.Name, Bytes: true})
+	file := filepath.Join(a.dir, p.Name+".deb")
+	return file, os.WriteFile(file, kerneltest.KernelDeb(a.release), 0o644)
+}
+
+func testStore(t *testing.T, cache string, a *archive, agent string) *Store {
+	t.Helper()
+	if a.dir == "" {
+		a.dir = t.TempDir()
+	}
+	return New(paths.Layout{Cache: cache}, a, NewAgent([]byte(agent)), slog.New(slog.DiscardHandler))
+}
+
+func pulled(t *testing.T, s *Store) banger.Kernel {
+	t.Helper()
+	needTools(t, "dpkg-deb", "mke2fs")
+	k, err := s.Default(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// initramfs reads both archives of an initramfs: name → content.
+func initramfs(t *testing.T, file string) map[string]string {
+	t.Helper()
+	data, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(data)%4 != 0 {
+		t.Fatalf("%d bytes: an archive is not padded", len(data))
+	}
+	files := map[string]string{}
+	input := bytes.NewReader(data)
+	for input.Len() > 0 {
+		r := cpio.NewReader(input)
+		for {
+			h, err := r.Next()
+			if errors.Is(err, io.EOF) {
+				break
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			content, err := io.ReadAll(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			files[h.Name] = string(content)
+		}
+		for input.Len()%4 != 0 { // the reader leaves the trailer's padding
+			_, _ = input.ReadByte()
+		}
+	}
+	return files
+}
+
+func TestPullMakesAKernel(t *testing.T) {
+	cache := t.TempDir()
+	a := &archive{release: "6.1"}
+	s := testStore(t, cache, a, "agent")
+	var stages []string
+	needTools(t, "dpkg-deb", "mke2fs")
+	k, err := s.Default(t.Context(), func(p banger.Progress) { stages = append(stages, p.Stage) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(stages, ","); got != "kernel,unpack,initramfs,modules disk" {
+		t.Errorf("stages %s", got)
+	}
+	if k.Release != "6.1" || k.Source != "debian trixie linux-image-6.1 6.1-1" || !strings.HasPrefix(k.Digest, "sha256:") {
+		t.Errorf("got %+v", k)
+	}
+	vmlinux, err := os.ReadFile(k.VMLinux)
+	if err != nil || !bytes.Equal(vmlinux, kerneltest.VMLinux(8192)) {
+		t.Errorf("vmlinux: %d bytes, %v", len(vmlinux), err)
+	}
+	files := initramfs(t, k.Initramfs)
+	if files["init"] != "agent" {
+		t.Errorf("init is %q", files["init"])
+	}
+	want := "/modules/00-virtio_blk.ko\n/modules/01-failover.ko\n/modules/02-net_failover.ko\n/modules/03-virtio_net.ko\n"
+	if files["modules/order"] != want {
+		t.Errorf("order:\n%s", files["modules/order"])
+	}
+	for line := range strings.Lines(want) {
+		if !strings.HasPrefix(files[strings.Trim(line, "/\n")], "\x7fELF") {
+			t.Errorf("%s is not an unpacked module", line)
+		}
+	}
+	dir := filepath.Dir(k.VMLinux)
+	for _, name := range []string{fileVMLinux, fileInitramfs, fileBootModules, fileModules, fileConfig, fileManifest} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode() != 0o644 {
+			t.Errorf("%s has mode %s", name, info.Mode())
+		}
+	}
+	if entries, _ := os.ReadDir(dir); len(entries) != 6 {
+		t.Errorf("%d files in %s", len(entries), dir)
+	}
+}
+
+func TestDefaultNeedsNoNetworkAfterTheFirstPull(t *testing.T) {
+	cache := t.TempDir()
+	first := pulled(t, testStore(t, cache, &archive{release: "6.1"}, "agent"))
+	offline := &archive{release: "6.2", down: true}
+	again, err := testStore(t, cache, offline, "agent").Default(t.Context(), func(p banger.Progress) { t.Errorf("reported %+v", p) })
+	if err != nil || again != first {
+		t.Errorf("got %+v, %v", again, err)
+	}
+}
+
+func TestNewAgentSharesAllButTheInitramfs(t *testing.T) {
+	cache := t.TempDir()
+	old := pulled(t, testStore(t, cache, &archive{release: "6.1"}, "agent 1"))
+	offline := &archive{down: true}
+	fresh, err := testStore(t, cache, offline, "agent 2").Default(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if fresh.Digest == old.Digest || fresh.Release != old.Release {
+		t.Errorf("got %+v beside %+v", fresh, old)
+	}
+	for _, pair := range [][2]string{{old.VMLinux, fresh.VMLinux}, {old.Modules, fresh.Modules}} {
+		a, _ := os.Stat(pair[0])
+		b, _ := os.Stat(pair[1])
+		if !os.SameFile(a, b) {
+			t.Errorf("%s is a copy", pair[1])
+		}
+	}
+	if got := initramfs(t, fresh.Initramfs); got["init"] != "agent 2" || got["modules/order"] == "" {
+		t.Errorf("init is %q", got["init"])
+	}
+	if got := initramfs(t, old.Initramfs)["init"]; got != "agent 1" {
+		t.Errorf("the old kernel has now init %q", got)
+	}
+}
+
+func TestPullFindsANewerKernel(t *testing.T) {
+	cache := t.TempDir()
+	a := &archive{release: "6.1"}
+	s := testStore(t, cache, a, "agent")
+	old := pulled(t, s)
+	a.release = "6.2"
+	if k, err := s.Default(t.Context(), nil); err != nil || k != old {
+		t.Errorf("default after a release: %+v, %v; want the cached one", k, err)
+	}
+	fresh, err := s.Pull(t.Context(), nil)
+	if err != nil || fresh.Release != "6.2" {
+		t.Fatalf("pull: %+v, %v", fresh, err)
+	}
+	if k, err := s.Default(t.Context(), nil); err != nil || k != fresh {
+		t.Errorf("default after a pull: %+v, %v", k, err)
+	}
+	if _, err := s.Pull(t.Context(), nil); err != nil || a.downloads != 2 {
+		t.Errorf("pull of what is there: %v, %d downloads", err, a.downloads)
+	}
+	list, err := s.List(t.Context())
+	if err != nil || len(list) != 2 || list[0] != fresh || list[1] != old {
+		t.Errorf("list: %+v, %v", list, err)
+	}
+}
+
+func TestGet(t *testing.T) {
+	cache := t.TempDir()
+	s := testStore(t, cache, &archive{release: "6.1"}, "agent 1")
+	old := pulled(t, s)
+	fresh := pulled(t, testStore(t, cache, &archive{release: "6.1"}, "agent 2"))
+	hex := paths.DigestDir(old.Digest)
+	for _, ref := range []string{old.Digest, hex, hex[:12], "sha256:" + hex[:12]} {
+		if k, err := s.Get(t.Context(), ref); err != nil || k != old {
+			t.Errorf("%s: %+v, %v", ref, k, err)
+		}
+	}
+	if k, err := s.Get(t.Context(), "6.1"); err != nil || k != fresh {
+		t.Errorf("by release: %+v, %v; want the newest", k, err)
+	}
+	for _, ref := range []string{"", "6.9", hex[:3], "../" + hex, strings.Repeat("0", 64), "sha256:" + strings.Repeat("0", 64), "abcdef012345", "/etc"} {
+		_, err := s.Get(t.Context(), ref)
+		if banger.KindOf(err) != banger.KindNotFound || !strings.Contains(err.Error(), s.dir) || banger.NextOf(err) == "" {
+			t.Errorf("%q: %v", ref, err)
+		}
+	}
+	empty := testStore(t, t.TempDir(), &archive{}, "agent")
+	if _, err := empty.Get(t.Context(), "6.1"); banger.KindOf(err) != banger.KindNotFound {
+		t.Errorf("in an empty store: %v", err)
+	}
+	if list, err := empty.List(t.Context()); err != nil || list == nil || len(list) != 0 {
+		t.Errorf("list of an empty store: %v, %v", list, err)
+	}
+}
+
+func TestDamagedKernelIsMadeAgain(t *testing.T) {
+	for _, damage := range []func(k banger.Kernel) error{
+		func(k banger.Kernel) error { return os.Truncate(k.Initramfs, 10) },
+		func(k banger.Kernel) error { return os.Remove(k.VMLinux) },
+		func(k banger.Kernel) error {
+			return os.WriteFile(filepath.Join(filepath.Dir(k.VMLinux), fileManifest), []byte("{"), 0o644)
+		},
+	} {
+		cache := t.TempDir()
+		a := &archive{release: "6.1"}
+		s := testStore(t, cache, a, "agent")
+		k := pulled(t, s)
+		if err := damage(k); err != nil {
+			t.Fatal(err)
+		}
+		if list, err := s.List(t.Context()); err != nil || len(list) != 0 {
+			t.Errorf("a damaged kernel is listed: %v, %v", list, err)
+		}
+		again := pulled(t, s)
+		if again.Digest != k.Digest || a.downloads != 2 {
+			t.Errorf("got %+v after %d downloads", again, a.downloads)
+		}
+		onlyKernels(t, s, 1)
+	}
+}
+
+// onlyKernels checks that nothing is left in the store beside n kernels.
+func onlyKernels(t *testing.T, s *Store, n int) {
+	t.Helper()
+	entries, err := os.ReadDir(s.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kernels := 0
+	for _, e := range entries {
+		switch name := e.Name(); {
+		case len(name) == 64:
+			kernels++
+		case name == "locks" || name == "refs":
+		default:
+			t.Errorf("%s is left", name)
+		}
+	}
+	if kernels != n {
+		t.Errorf("%d kernels, want %d", kernels, n)
+	}
+}
+
+func TestFailedBuildLeavesNothing(t *testing.T) {
+	needTools(t, "dpkg-deb")
+	a := &archive{release: "6.1"}
+	s := testStore(t, t.TempDir(), a, "agent")
+	ctx, cancel := context.WithCancel(t.Context())
+	_, err := s.Default(ctx, func(p banger.Progress) {
+		if p.Stage == stageInitramfs {
+			cancel()
+		}
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+	onlyKernels(t, s, 0)
+}
+
+func TestUnreachableArchive(t *testing.T) {
+	_, err := testStore(t, t.TempDir(), &archive{down: true}, "agent").Default(t.Context(), nil)
+	if banger.KindOf(err) != banger.KindUnavailable {
+		t.Errorf("got %v", err)
+	}
+}
