@@ -1,0 +1,79 @@
+// Package control is the control port: a few small HTTP/1.1 requests by which
+// the host asks how the guest is and tells it to power off. It speaks just the
+// HTTP that it needs, because net/http would double the agent and cost every
+// boot more than the rest of the agent does.
+package control
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"banger.dev/banger/internal/agent/wire"
+)
+
+// Server answers the control port. Its fields are set before the first Serve.
+type Server struct {
+	Hello    func() wire.Hello
+	Init     func() wire.InitStatus
+	Shutdown func() error // asks the guest to power off, and does not wait for it
+}
+
+// Serve answers the requests of one connection until it ends.
+func (s *Server) Serve(conn net.Conn) {
+	defer func() { _ = conn.Close() }()
+	r := newReader(conn)
+	for {
+		req, err := r.next()
+		var bad *statusError
+		if errors.As(err, &bad) {
+			_ = respond(conn, bad.status, errorBody{bad.message}, true)
+			return
+		}
+		if err != nil {
+			return
+		}
+		status, body := s.answer(req)
+		if respond(conn, status, body, req.close) != nil || req.close {
+			return
+		}
+	}
+}
+
+type errorBody struct {
+	Error string `json:"error"`
+}
+
+func (s *Server) answer(req request) (status int, body any) {
+	type route struct{ method, path string }
+	switch (route{req.method, req.path}) {
+	case route{"GET", wire.PathHello}:
+		return 200, s.Hello()
+	case route{"GET", wire.PathInit}:
+		return 200, s.Init()
+	case route{"POST", wire.PathShutdown}:
+		if err := s.Shutdown(); err != nil {
+			return 500, errorBody{err.Error()}
+		}
+		return 202, struct{}{}
+	case route{"POST", wire.PathClock}:
+		return setClock(req.body)
+	}
+	return 404, errorBody{fmt.Sprintf("the agent has no %s %s", req.method, req.path)}
+}
+
+func setClock(body []byte) (int, any) {
+	var c wire.Clock
+	if err := json.Unmarshal(body, &c); err != nil || c.UnixNano <= 0 {
+		return 400, errorBody{"the body is no clock: " + string(body)}
+	}
+	t := unix.NsecToTimespec(c.UnixNano)
+	if err := unix.ClockSettime(unix.CLOCK_REALTIME, &t); err != nil {
+		return 500, errorBody{"setting the clock to " + time.Unix(0, c.UnixNano).UTC().Format(time.RFC3339) + ": " + err.Error()}
+	}
+	return 200, struct{}{}
+}

@@ -1,0 +1,93 @@
+package control
+
+import (
+	"bufio"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"testing"
+
+	"banger.dev/banger/internal/agent/wire"
+)
+
+func talk(t *testing.T, send string) []*http.Response {
+	t.Helper()
+	s := &Server{
+		Hello:    func() wire.Hello { return wire.Hello{Protocol: 1} },
+		Init:     func() wire.InitStatus { return wire.InitStatus{} },
+		Shutdown: func() error { return errors.New("it will not") },
+	}
+	client, server := net.Pipe()
+	go s.Serve(server)
+	go func() { _, _ = io.WriteString(client, send) }()
+	r := bufio.NewReader(client)
+	var all []*http.Response
+	for range strings.Count(send, " HTTP/1.") {
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			break
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		all = append(all, resp)
+		if resp.Close {
+			break
+		}
+	}
+	_ = client.Close()
+	return all
+}
+
+func TestStatus(t *testing.T) {
+	for send, want := range map[string]int{
+		"GET /hello HTTP/1.1\r\nHost: x\r\n\r\n":                             200,
+		"GET /hello HTTP/1.0\r\n\r\n":                                        200,
+		"GET /hello HTTP/1.1\n\n":                                            200,
+		"POST /hello HTTP/1.1\r\n\r\n":                                       404,
+		"GET /nothing HTTP/1.1\r\n\r\n":                                      404,
+		"POST /shutdown HTTP/1.1\r\n\r\n":                                    500,
+		"POST /clock HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}":                400,
+		"POST /clock HTTP/1.1\r\nContent-Length: -2\r\n\r\n{}":               413,
+		"POST /clock HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n":           413,
+		"POST /clock HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n":         501,
+		"GET / HTTP/1.1\r\nnonsense\r\n\r\n":                                 400,
+		"GET / HTTP/1.1\r\nA: " + strings.Repeat("x", maxLine) + "\r\n\r\n":  431,
+		"GET / HTTP/1.1\r\n" + strings.Repeat("A: b\r\n", maxHeaders) + "\r": 431,
+	} {
+		got := talk(t, send)
+		if len(got) != 1 || got[0].StatusCode != want {
+			t.Errorf("%.60q: %d answers, want one with %d", send, len(got), want)
+		}
+	}
+}
+
+func TestAConnectionIsKept(t *testing.T) {
+	const one = "GET /hello HTTP/1.1\r\n\r\n"
+	if got := talk(t, one+one+one); len(got) != 3 {
+		t.Errorf("%d answers of 3", len(got))
+	}
+	if got := talk(t, "GET /hello HTTP/1.1\r\nConnection: close\r\n\r\n"+one); len(got) != 1 {
+		t.Errorf("%d answers after close", len(got))
+	}
+}
+
+// FuzzRequest: nothing that a client sends makes the reader panic or take more
+// than it may.
+func FuzzRequest(f *testing.F) {
+	f.Add([]byte("GET /hello HTTP/1.1\r\nContent-Length: 3\r\n\r\nabc"))
+	f.Add([]byte("GET  HTTP/1.1\n\n"))
+	f.Add([]byte("A B HTTP/1.1\r\n:\r\nContent-Length:\r\n\r\n"))
+	f.Fuzz(func(t *testing.T, input []byte) {
+		r := newReader(strings.NewReader(string(input)))
+		for {
+			req, err := r.next()
+			if err != nil {
+				return
+			}
+			if len(req.body) > maxBody || req.method == "" || req.path == "" {
+				t.Fatalf("%+v", req)
+			}
+		}
+	})
+}

@@ -1,0 +1,69 @@
+// Package wire is what both sides of the guest channel speak: the ports, the
+// exec protocol, the control requests, the config disk and the handshake of the
+// virtio-serial port. It holds types and codecs only; the guest's half is
+// internal/agent, the host's is internal/guest.
+//
+// Host code speaks every protocol version since 1; the agent speaks one.
+package wire
+
+// Version is the protocol version this agent speaks.
+const Version = 1
+
+// Ports in the guest. Every stream is opened by the host.
+const (
+	PortControl = 1024 // HTTP: the paths below
+	PortExec    = 1025 // one command a stream: exec.go
+)
+
+// SerialPort is the name of the virtio-serial port that carries the guest
+// channel where the VMM has no vsock.
+const SerialPort = "banger.agent"
+
+// Paths of the HTTP control port.
+const (
+	PathHello    = "/hello"    // GET → Hello
+	PathShutdown = "/shutdown" // POST: the guest powers off in its own time; 202
+	PathInit     = "/init"     // GET → InitStatus
+	PathClock    = "/clock"    // POST Clock: sets the guest's clock
+)
+
+// Hello is the first thing the host asks.
+type Hello struct {
+	Protocol   int    `json:"protocol"`
+	Generation uint64 `json:"generation"` // of the identity the guest has
+	Version    string `json:"version"`    // of the agent, for people
+	Init       string `json:"init"`       // path of the init that is PID 1, or "none"
+	BootMS     int64  `json:"boot_ms"`    // guest uptime when the agent was ready
+}
+
+// InitStatus is how far the image's own init has got.
+type InitStatus struct {
+	State string `json:"state"` // systemd's word (starting running degraded …); "running" where the init cannot say; "none" without init
+	Done  bool   `json:"done"`  // it will not change by itself any more
+}
+
+// Clock is the host's time.
+type Clock struct {
+	UnixNano int64 `json:"unix_nano"`
+}
+
+// StagePrefix begins each line the agent writes to the console while it boots,
+// followed by the name of the stage it enters. FatalPrefix begins the line that
+// says why the boot ended. The host uses both only to tell a person.
+const (
+	StagePrefix = "banger: stage "
+	FatalPrefix = "banger: fatal: "
+)
+
+// The stages of a boot, in order.
+const (
+	StageKernel   = "kernel" // before the agent runs; never written
+	StageModules  = "modules"
+	StageConfig   = "config"
+	StageRoot     = "root"
+	StageMounts   = "mounts"
+	StageWork     = "work"
+	StageIdentity = "identity"
+	StageNetwork  = "network"
+	StagePorts    = "ports"
+)

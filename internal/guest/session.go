@@ -1,0 +1,68 @@
+package guest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+
+	"github.com/hashicorp/yamux"
+
+	"banger.dev/banger/internal/agent/wire"
+)
+
+// Session is the host's end of one serial port: many streams over one. Its
+// methods may be called from any goroutine.
+type Session struct {
+	mux *yamux.Session
+}
+
+// NewSession begins to multiplex rw, on which wire.SyncHost has succeeded. The
+// session owns rw from here on.
+func NewSession(rw io.ReadWriteCloser) (*Session, error) {
+	mux, err := yamux.Client(wire.Coalesce(rw), wire.YamuxConfig())
+	if err != nil {
+		return nil, fmt.Errorf("guest channel: %w", err)
+	}
+	return &Session{mux: mux}, nil
+}
+
+// Open opens a stream to a port of the guest. A port on which nothing listens
+// is only known by the stream's end. An error means that the session is over,
+// or ctx.
+func (s *Session) Open(ctx context.Context, port uint32) (net.Conn, error) {
+	type opened struct {
+		conn net.Conn
+		err  error
+	}
+	// A paused guest reads nothing, so that opening may block for as long.
+	done := make(chan opened, 1)
+	go func() {
+		conn, err := s.mux.Open()
+		if err == nil {
+			err = wire.WritePort(conn, port)
+		}
+		done <- opened{conn, err}
+	}()
+	select {
+	case o := <-done:
+		if o.err != nil {
+			return nil, fmt.Errorf("guest channel: port %d: %w", port, o.err)
+		}
+		return o.conn, nil
+	case <-ctx.Done():
+		go func() {
+			if o := <-done; o.conn != nil {
+				_ = o.conn.Close()
+			}
+		}()
+		return nil, fmt.Errorf("guest channel: port %d: %w", port, context.Cause(ctx))
+	}
+}
+
+// Done is closed when the session is over: Close was called, the stream under
+// it ended, or the guest's agent was restarted.
+func (s *Session) Done() <-chan struct{} { return s.mux.CloseChan() }
+
+// Close ends every stream and closes the connection under them.
+func (s *Session) Close() error { return s.mux.Close() }
