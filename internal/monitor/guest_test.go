@@ -1,0 +1,237 @@
+package monitor
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/hashicorp/yamux"
+
+	"banger.dev/banger/internal/agent/wire"
+	"banger.dev/banger/internal/vmm"
+	"banger.dev/banger/internal/vmm/vmmtest"
+)
+
+// guestWord begins the word of the kernel command line that says how the test
+// guest behaves: "" as it should, or as one of the words below.
+const guestWord = "test.guest="
+
+const (
+	guestFatal   = "fatal"   // gives up in its boot and says why
+	guestSilent  = "silent"  // ends in its boot without a word
+	guestStuck   = "stuck"   // never gets ready
+	guestPanics  = "panics"  // its kernel panics in the boot
+	guestIgnores = "ignores" // does not power off when asked
+	guestReboots = "reboots" // reboots when it is asked to power off
+	guestFull    = "full"    // the host's disk is full when it is ready
+)
+
+// Ports of the test guest beside the agent's.
+const (
+	portCommand = 7 // takes one line: what the guest is to do
+	portEcho    = 8
+)
+
+// agent is a guest with an agent as far as the monitor can tell.
+type agent struct {
+	g    *vmmtest.Guest
+	word string
+	end  chan vmm.Cause
+	once sync.Once
+
+	mu      sync.Mutex
+	port    io.Closer // of the present session
+	stopped bool      // there will be no other
+}
+
+// playGuest is the guest of the fake's machines.
+func playGuest(ctx context.Context, g *vmmtest.Guest) vmm.Cause {
+	word := ""
+	for w := range strings.FieldsSeq(g.Config.Cmdline) {
+		if value, ok := strings.CutPrefix(w, guestWord); ok {
+			word = value
+		}
+	}
+	a := &agent{g: g, word: word, end: make(chan vmm.Cause, 1)}
+	var running sync.WaitGroup
+	defer running.Wait()
+	defer a.stop()
+	running.Go(a.boot)
+	button := g.Button
+	if word == guestIgnores || word == guestStuck {
+		button = nil
+	}
+	select {
+	case cause := <-a.end:
+		return cause
+	case <-button:
+		return vmm.CausePoweroff
+	case <-ctx.Done():
+		return vmm.CauseFailed
+	}
+}
+
+func (a *agent) printf(format string, args ...any) {
+	_, _ = fmt.Fprintf(a.g.Console(), format, args...)
+}
+
+func (a *agent) ends(cause vmm.Cause) { a.once.Do(func() { a.end <- cause }) }
+
+func (a *agent) panics() {
+	a.printf("[    1.234567] Kernel panic - not syncing: test of a panic\r\n[    1.3] ---[ end Kernel panic ]---\r\n")
+	a.ends(vmm.CauseReset)
+}
+
+func (a *agent) boot() {
+	a.printf("%s%s\r\n", wire.StagePrefix, wire.StageModules)
+	a.printf("%s%s\r\n", wire.StagePrefix, wire.StageRoot)
+	switch a.word {
+	case guestFatal:
+		a.printf("%sthe root disk has no file system\r\n", wire.FatalPrefix)
+		a.ends(vmm.CauseReset)
+		return
+	case guestSilent:
+		a.ends(vmm.CausePoweroff)
+		return
+	case guestPanics:
+		a.panics()
+		return
+	case guestStuck:
+		return
+	}
+	a.printf("%s%s\r\n", wire.StagePrefix, wire.StagePorts)
+	for {
+		port, err := a.open()
+		if err != nil {
+			return
+		}
+		if err := a.serve(port); err != nil {
+			a.printf("agent: %v\r\n", err)
+		}
+	}
+}
+
+func (a *agent) open() (io.ReadWriteCloser, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopped {
+		return nil, io.EOF
+	}
+	port, err := a.g.OpenPort()
+	a.port = port
+	return port, err
+}
+
+// restart breaks the session off, as an agent does that dies.
+func (a *agent) restart() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.port != nil {
+		_ = a.port.Close()
+	}
+}
+
+func (a *agent) stop() {
+	a.mu.Lock()
+	a.stopped = true
+	a.mu.Unlock()
+	a.restart()
+}
+
+// serve is one session over one opening of the port.
+func (a *agent) serve(port io.ReadWriteCloser) error {
+	defer func() { _ = port.Close() }()
+	if err := wire.SyncGuest(port); err != nil {
+		return err
+	}
+	session, err := yamux.Server(wire.Coalesce(port), wire.YamuxConfig())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = session.Close() }()
+	var streams sync.WaitGroup
+	defer streams.Wait()
+	for {
+		stream, err := session.Accept()
+		if err != nil {
+			return err
+		}
+		streams.Go(func() {
+			defer func() { _ = stream.Close() }()
+			a.stream(stream)
+		})
+	}
+}
+
+func (a *agent) stream(stream net.Conn) {
+	port, err := wire.ReadPort(stream)
+	if err != nil {
+		return
+	}
+	switch port {
+	case wire.PortControl:
+		a.control(stream)
+	case portEcho:
+		_, _ = io.Copy(stream, stream)
+	case portCommand:
+		line, _ := bufio.NewReader(stream).ReadString('\n')
+		a.command(strings.TrimSpace(line))
+	}
+}
+
+func (a *agent) command(line string) {
+	switch line {
+	case "poweroff":
+		a.ends(vmm.CausePoweroff)
+	case "reset":
+		a.ends(vmm.CauseReset)
+	case "panic":
+		a.panics()
+	case "die":
+		a.ends(vmm.CauseFailed)
+	case "restart":
+		a.restart()
+	}
+}
+
+// control answers one request of the control port.
+func (a *agent) control(stream net.Conn) {
+	r, err := http.ReadRequest(bufio.NewReader(stream))
+	if err != nil {
+		return
+	}
+	switch r.URL.Path {
+	case wire.PathHello:
+		answer(stream, wire.Hello{Protocol: wire.Version, Generation: 1, Version: "test", Init: "none"})
+		if a.word == guestFull {
+			a.g.Pause("No space left on device")
+		}
+	case wire.PathInit:
+		answer(stream, wire.InitStatus{State: "none", Done: true})
+	case wire.PathShutdown:
+		answer(stream, struct{}{})
+		switch a.word {
+		case guestIgnores:
+		case guestReboots:
+			a.ends(vmm.CauseReset)
+		default:
+			a.ends(vmm.CausePoweroff)
+		}
+	}
+}
+
+// answer returns when the host has read it.
+func answer(stream net.Conn, v any) {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return
+	}
+	_, _ = fmt.Fprintf(stream, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
+	_, _ = io.Copy(io.Discard, stream)
+}
