@@ -1,0 +1,226 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/disk"
+	"banger.dev/banger/internal/steps"
+)
+
+// nameTries is how often a free name is looked for when the user gives none.
+const nameTries = 20
+
+// Check says what stands against a VM with this name and spec; "" is a name
+// still to be chosen. It changes nothing.
+func (m *Manager) Check(ctx context.Context, name string, spec banger.Spec) error {
+	spec = spec.WithDefaults()
+	if name != "" {
+		if err := banger.ValidateName(name); err != nil {
+			return err
+		}
+	}
+	p := m.Platform()
+	if err := spec.Validate(p.Host); err != nil {
+		return err
+	}
+	if spec.VMM != banger.VMMAuto && spec.VMM != p.VMM {
+		return banger.Errorf(banger.KindInvalid, "--vmm %s: this banger drives %s only", spec.VMM, p.VMM)
+	}
+	all, err := m.Rows.List(ctx, m.Owner)
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		if r.Name == name {
+			return banger.Errorf(banger.KindConflict, "a VM named %q exists already (id %s, created %s)", name, r.ID, r.Created.Format(time.DateTime)).
+				WithNext("banger vm delete %s, or choose another --name", name)
+		}
+	}
+	return nil
+}
+
+// Create makes a VM and, if start is given, boots it. An error or the end of
+// ctx leaves nothing, but for a boot that fails: then the VM stays, stopped,
+// with its console to read; an ephemeral one does not.
+func (m *Manager) Create(ctx context.Context, name string, spec banger.Spec, start *StartOptions, report banger.ProgressFunc) (banger.Detail, error) {
+	if err := m.Check(ctx, name, spec); err != nil {
+		return banger.Detail{}, err
+	}
+	rec, err := m.newRecord(name, spec.WithDefaults())
+	if err != nil {
+		return banger.Detail{}, err
+	}
+	if start != nil { // before anything is fetched for a VM that could not start
+		_, done, err := m.admit(ctx, rec)
+		if err != nil {
+			return banger.Detail{}, err
+		}
+		done()
+	}
+	image, err := m.create(ctx, &rec, start, report)
+	if err != nil {
+		return banger.Detail{}, err
+	}
+	if start != nil {
+		if err := m.awaitInit(ctx, rec, *start); err != nil {
+			if ctx.Err() != nil || rec.Spec.Ephemeral {
+				return banger.Detail{}, errors.Join(cancelled(ctx, rec, err), m.remove(context.WithoutCancel(ctx), rec))
+			}
+			return banger.Detail{}, err
+		}
+	}
+	d := m.detail(ctx, rec)
+	d.Entrypoint, d.Cmd = image.Entrypoint, image.Cmd
+	return d, nil
+}
+
+// create does the part of Create for which the VM's lock is held.
+func (m *Manager) create(ctx context.Context, rec *banger.Record, start *StartOptions, report banger.ProgressFunc) (banger.Image, error) {
+	unlock, err := m.acquire(ctx, *rec)
+	if err != nil {
+		return banger.Image{}, err
+	}
+	defer unlock()
+	// Before the row is there: whoever sees the row can tell that it is in hand.
+	ctx, done := m.begin(ctx, m.creating, rec.ID)
+	defer done()
+	if err := m.insert(ctx, rec); err != nil {
+		return banger.Image{}, errors.Join(cancelled(ctx, *rec, err), m.Rows.Delete(context.WithoutCancel(ctx), rec.ID))
+	}
+	image, err := m.furnish(ctx, rec, report)
+	if err != nil {
+		return image, errors.Join(cancelled(ctx, *rec, err), m.discard(*rec))
+	}
+	if start == nil {
+		return image, nil
+	}
+	booting, booted, err := m.admit(ctx, *rec)
+	if err != nil {
+		return image, errors.Join(cancelled(ctx, *rec, err), m.discard(*rec))
+	}
+	defer booted()
+	if err := m.boot(booting, rec, *start, report); err != nil {
+		if ctx.Err() != nil || rec.Spec.Ephemeral {
+			return image, errors.Join(cancelled(ctx, *rec, err), m.discard(*rec))
+		}
+		return image, err
+	}
+	return image, nil
+}
+
+// cancelled replaces the error of a create that was told to stop.
+func cancelled(ctx context.Context, rec banger.Record, err error) error {
+	if ctx.Err() == nil {
+		return err
+	}
+	of := "a VM"
+	if rec.Name != "" {
+		of = rec.Name
+	}
+	return &banger.Error{Kind: banger.KindCancelled, Message: fmt.Sprintf("the create of %s was cancelled", of), Err: err}
+}
+
+// newRecord is the row of a new VM, the first trace of it.
+func (m *Manager) newRecord(name string, spec banger.Spec) (banger.Record, error) {
+	id, err := randomHex(idBytes)
+	if err != nil {
+		return banger.Record{}, err
+	}
+	identity, err := newIdentity(id, m.Platform(), m.Disks.Name())
+	return banger.Record{
+		ID: id, Name: name, Owner: m.Owner, Spec: spec, Intent: banger.IntentStopped,
+		Creating: true, Machine: identity, Created: time.Now().UTC(),
+	}, err
+}
+
+// insert adds the row, choosing a name if there is none.
+func (m *Manager) insert(ctx context.Context, rec *banger.Record) (err error) {
+	if rec.Name != "" {
+		return m.Rows.Insert(ctx, *rec)
+	}
+	for range nameTries {
+		if rec.Name, err = randomName(); err != nil {
+			return err
+		}
+		if err = m.Rows.Insert(ctx, *rec); banger.KindOf(err) != banger.KindConflict {
+			return err
+		}
+	}
+	rec.Name = "vm-" + rec.ID
+	return m.Rows.Insert(ctx, *rec)
+}
+
+// furnish fetches image and kernel, makes the disks and ends the creating.
+func (m *Manager) furnish(ctx context.Context, rec *banger.Record, report banger.ProgressFunc) (banger.Image, error) {
+	var image banger.Image
+	var kernel banger.Kernel
+	err := m.Steps.Run(ctx,
+		steps.Step{Name: "create.image", Do: func(ctx context.Context) (err error) {
+			image, err = m.Images.Resolve(ctx, rec.Spec.Image, report)
+			return err
+		}},
+		steps.Step{Name: "create.kernel", Do: func(ctx context.Context) (err error) {
+			kernel, err = m.kernelFor(ctx, rec.Spec.Kernel, report)
+			return err
+		}},
+		steps.Step{Name: "create.disks", Do: func(ctx context.Context) error {
+			return m.makeDisks(ctx, *rec, image)
+		}},
+		steps.Step{Name: "create.row", Do: func(ctx context.Context) (err error) {
+			*rec, err = m.Rows.Update(ctx, rec.ID, func(r *banger.Record) error {
+				r.Creating, r.ImageDigest, r.KernelDigest = false, image.Digest, kernel.Digest
+				return nil
+			})
+			return err
+		}},
+	)
+	return image, plainStep(err)
+}
+
+// plainStep takes the name of the step off an error that is meant for people as it is.
+func plainStep(err error) error {
+	var e *banger.Error
+	if errors.As(err, &e) {
+		return e
+	}
+	return err
+}
+
+func (m *Manager) kernelFor(ctx context.Context, ref string, report banger.ProgressFunc) (banger.Kernel, error) {
+	if ref != "" {
+		return m.Kernels.Get(ctx, ref)
+	}
+	return m.Kernels.Default(ctx, report)
+}
+
+func (m *Manager) makeDisks(ctx context.Context, rec banger.Record, image banger.Image) error {
+	if rec.Spec.Disk < image.Size {
+		return banger.Errorf(banger.KindInvalid, "--disk %s: the image %s needs at least %s", rec.Spec.Disk, image.Name, image.Size)
+	}
+	files := m.files(rec.ID)
+	if err := os.MkdirAll(files.Dir, 0o700); err != nil {
+		return err
+	}
+	base := disk.Base{Path: image.RootFS, Size: image.Size}
+	if err := m.Disks.Create(ctx, base, files.SystemDisk(m.Disks.Ext()), rec.Spec.Disk); err != nil {
+		return err
+	}
+	if rec.Spec.Work == 0 {
+		return nil
+	}
+	work, err := m.workBase(ctx, rec)
+	if err != nil {
+		return err
+	}
+	return m.Disks.Create(ctx, work, files.WorkDisk(m.Disks.Ext()), rec.Spec.Work)
+}
+
+func (m *Manager) workBase(ctx context.Context, rec banger.Record) (disk.Base, error) {
+	path, err := m.Images.Template(ctx, rec.Spec.Work)
+	return disk.Base{Path: path, Size: rec.Spec.Work}, err
+}

@@ -1,0 +1,94 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"banger.dev/banger"
+)
+
+// Delete removes a VM and all that is its own. It works from every state; a
+// running one, or one that is being started, needs force. A VM still being
+// created is cancelled first.
+func (m *Manager) Delete(ctx context.Context, ref string, force bool) (banger.VM, Outcome, error) {
+	rec, err := m.lookup(ctx, ref)
+	if err != nil {
+		return banger.VM{}, Outcome{}, err
+	}
+	if !force && (m.alive(rec.ID) || m.isUnderway(m.starting, rec.ID)) {
+		return banger.VM{}, Outcome{}, banger.Errorf(banger.KindConflict, "VM %s is running", rec.Name).
+			WithNext("banger vm stop %s, or banger vm delete --force %s", rec.Name, rec.Name)
+	}
+	last := m.observe(rec)
+	unlock, err := m.seize(ctx, rec)
+	if err != nil {
+		return banger.VM{}, Outcome{}, err
+	}
+	defer unlock()
+	if m.alive(rec.ID) && !force {
+		return banger.VM{}, Outcome{}, banger.Errorf(banger.KindConflict, "VM %s was started meanwhile", rec.Name).
+			WithNext("banger vm delete --force %s", rec.Name)
+	}
+	if err := m.discard(rec); err != nil {
+		return banger.VM{}, Outcome{}, fmt.Errorf("delete VM %s: %w", rec.Name, err)
+	}
+	return last, Outcome{Changed: true}, nil
+}
+
+// remove deletes a VM whatever it is doing.
+func (m *Manager) remove(ctx context.Context, rec banger.Record) error {
+	unlock, err := m.seize(ctx, rec)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return m.discard(rec)
+}
+
+// errDeleted is why a verb is cancelled whose VM is being deleted.
+var errDeleted = errors.New("the VM was deleted")
+
+// seize takes the lock of a VM that is to be deleted, ending what holds it.
+func (m *Manager) seize(ctx context.Context, rec banger.Record) (unlock func(), err error) {
+	m.cancel(m.creating, rec.ID, errDeleted)
+	m.cancel(m.starting, rec.ID, errDeleted)
+	if m.alive(rec.ID) {
+		m.interrupt(ctx, rec)
+	}
+	return m.acquire(ctx, rec)
+}
+
+// discard removes a VM: its kernel objects, its files, then its row, so that a
+// crash in between leaves a row to go on from. It is idempotent. The caller
+// holds the VM's lock.
+func (m *Manager) discard(rec banger.Record) error {
+	ctx := context.Background() // what is begun is finished
+	m.setDeleting(rec.ID, true)
+	defer m.setDeleting(rec.ID, false)
+	if err := m.teardown(ctx, rec.ID); err != nil {
+		return err
+	}
+	files := m.files(rec.ID)
+	if err := errors.Join(os.RemoveAll(files.Run), os.RemoveAll(files.Dir)); err != nil {
+		return err
+	}
+	return m.Rows.Delete(ctx, rec.ID)
+}
+
+func (m *Manager) setDeleting(id string, is bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if is {
+		m.deleting[id] = true
+	} else {
+		delete(m.deleting, id)
+	}
+}
+
+func (m *Manager) isDeleting(id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.deleting[id]
+}

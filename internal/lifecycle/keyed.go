@@ -1,0 +1,66 @@
+package lifecycle
+
+import (
+	"context"
+	"sync"
+)
+
+// keyed is a lock for each key that honours a context and frees itself. The
+// zero value is ready.
+type keyed struct {
+	mu    sync.Mutex
+	locks map[string]*keyedLock
+}
+
+type keyedLock struct {
+	token chan struct{} // holds one token while unlocked
+	users int
+}
+
+// lock waits for the key's lock until ctx ends.
+func (k *keyed) lock(ctx context.Context, key string) (unlock func(), err error) {
+	l := k.enter(key)
+	select {
+	case <-l.token:
+		return func() { l.token <- struct{}{}; k.leave(key, l) }, nil
+	case <-ctx.Done():
+		k.leave(key, l)
+		return nil, ctx.Err()
+	}
+}
+
+// tryLock takes the key's lock if nobody has it.
+func (k *keyed) tryLock(key string) (unlock func(), ok bool) {
+	l := k.enter(key)
+	select {
+	case <-l.token:
+		return func() { l.token <- struct{}{}; k.leave(key, l) }, true
+	default:
+		k.leave(key, l)
+		return nil, false
+	}
+}
+
+func (k *keyed) enter(key string) *keyedLock {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.locks == nil {
+		k.locks = map[string]*keyedLock{}
+	}
+	l := k.locks[key]
+	if l == nil {
+		l = &keyedLock{token: make(chan struct{}, 1)}
+		l.token <- struct{}{}
+		k.locks[key] = l
+	}
+	l.users++
+	return l
+}
+
+func (k *keyed) leave(key string, l *keyedLock) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if l.users--; l.users == 0 {
+		delete(k.locks, key)
+	}
+}

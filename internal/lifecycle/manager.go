@@ -1,0 +1,170 @@
+package lifecycle
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+	"time"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/agent/wire"
+	"banger.dev/banger/internal/disk"
+	"banger.dev/banger/internal/monitor"
+	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/steps"
+)
+
+// Rows is the durable store. Methods are safe for concurrent use.
+type Rows interface {
+	Insert(ctx context.Context, r banger.Record) error // KindConflict: the owner has that name
+	Update(ctx context.Context, id string, change func(*banger.Record) error) (banger.Record, error)
+	Delete(ctx context.Context, id string) error // nil if it is gone
+	List(ctx context.Context, owner int) ([]banger.Record, error)
+}
+
+// Images gives base file systems, pulling at first use.
+type Images interface {
+	Resolve(ctx context.Context, ref string, report banger.ProgressFunc) (banger.Image, error)
+	Template(ctx context.Context, size banger.Bytes) (path string, err error)
+}
+
+// Kernels gives kernels, pulling the default one at first use.
+type Kernels interface {
+	Default(ctx context.Context, report banger.ProgressFunc) (banger.Kernel, error)
+	Get(ctx context.Context, ref string) (banger.Kernel, error)
+}
+
+// Monitors starts and reaches the process beside each running VM.
+type Monitors interface {
+	Spawn(ctx context.Context, order monitor.Order) (monitor.Status, error)
+	Connect(socket string) Monitor
+	// Held says whether the VM with this lock is alive. See alive.
+	Held(lock string) (bool, error)
+}
+
+// Monitor is one VM's monitor; see monitor.Client.
+type Monitor interface {
+	Status(ctx context.Context) (monitor.Status, error)
+	Ready(ctx context.Context) (monitor.Status, error)
+	Init(ctx context.Context) (wire.InitStatus, error)
+	Shutdown(ctx context.Context, timeout time.Duration) (killed bool, err error)
+	Kill(ctx context.Context) error
+	Watch(ctx context.Context, each func(monitor.Status)) error
+}
+
+// Processes tells processes apart and ends them; see package proc.
+type Processes interface {
+	Kill(pid int, start uint64, timeout time.Duration) error
+	StartTime(pid int) (uint64, error)
+	BootID() (string, error)
+}
+
+// Platform is what this host offers to a VM.
+type Platform struct {
+	banger.Host
+	VMM     banger.VMM
+	Binary  string // path of the VMM; "" if it is missing, and why in Missing
+	Missing error
+	Version string // of the VMM
+	Accel   string
+	Machine string // machine type for new VMs
+	CPU     string // CPU model for new VMs
+	TSCKHz  uint64 // 0: unknown
+	RunAs   func(id string) (uid, gid uint32, ok bool)
+}
+
+// Deps is what a Manager is made of.
+type Deps struct {
+	Owner     int // uid whose VMs these are
+	Layout    paths.Layout
+	Platform  func() Platform
+	Rows      Rows
+	Images    Images
+	Kernels   Kernels
+	Disks     disk.Driver
+	Monitors  Monitors
+	Processes Processes
+	Steps     steps.Runner
+	Log       *slog.Logger
+}
+
+// Manager does what happens to VMs. All methods may be called from any
+// goroutine; two verbs on one VM queue, except that kill interrupts.
+//
+// Lock order: a VM's lock, then admission, then mu. mu is never held across I/O.
+type Manager struct {
+	Deps
+	locks     keyed
+	admission sync.Mutex      // one start at a time counts the memory that is left
+	life      context.Context // ends with the daemon: the watchers' life
+	stop      context.CancelFunc
+	wg        sync.WaitGroup // watchers
+
+	mu       sync.Mutex
+	creating map[string]context.CancelCauseFunc // creates under way, by id, until their boot is over
+	starting map[string]context.CancelCauseFunc // boots under way, by id; their memory is spoken for
+	seen     map[string]monitor.Status          // last status of each live VM, by id
+	watched  map[string]bool                    // a watcher follows this VM
+	deleting map[string]bool                    // its files are going, its row is still there
+}
+
+// New makes a Manager; Reconcile must be called before anything else.
+func New(deps Deps) *Manager {
+	life, stop := context.WithCancel(context.Background())
+	return &Manager{
+		Deps: deps, life: life, stop: stop,
+		creating: map[string]context.CancelCauseFunc{}, starting: map[string]context.CancelCauseFunc{},
+		seen: map[string]monitor.Status{}, watched: map[string]bool{}, deleting: map[string]bool{},
+	}
+}
+
+// Close stops watching; the VMs stay as they are.
+func (m *Manager) Close() {
+	m.mu.Lock() // watch looks at life under mu: none begins after this
+	m.stop()
+	m.mu.Unlock()
+	m.wg.Wait()
+}
+
+// begin notes in underway, which is creating or starting, a verb on a VM that
+// another verb may end by cancelling it. done takes the note off.
+func (m *Manager) begin(ctx context.Context, underway map[string]context.CancelCauseFunc, id string) (_ context.Context, done func()) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	m.mu.Lock()
+	underway[id] = cancel
+	m.mu.Unlock()
+	return ctx, func() {
+		m.mu.Lock()
+		delete(underway, id)
+		m.mu.Unlock()
+		cancel(nil)
+	}
+}
+
+// cancel ends a verb on a VM that is noted in underway, if there is one.
+func (m *Manager) cancel(underway map[string]context.CancelCauseFunc, id string, cause error) {
+	m.mu.Lock()
+	cancel := underway[id]
+	m.mu.Unlock()
+	if cancel != nil {
+		cancel(cause)
+	}
+}
+
+func (m *Manager) isUnderway(underway map[string]context.CancelCauseFunc, id string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return underway[id] != nil
+}
+
+func (m *Manager) setSeen(id string, s monitor.Status) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.seen[id] = s
+}
+
+func (m *Manager) files(id string) paths.VM { return m.Layout.VM(id) }
+
+func (m *Manager) monitorOf(id string) Monitor {
+	return m.Monitors.Connect(m.files(id).MonitorSocket())
+}

@@ -1,0 +1,221 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/monitor"
+)
+
+// alive is the one place that says whether a VM is alive: its monitor, or the
+// VMM it left, holds the VM's lock. A lock that cannot be asked for counts as
+// held: better a VM that refuses to start than two VMMs on one disk.
+func (m *Manager) alive(id string) bool {
+	held, err := m.Monitors.Held(m.files(id).Lock())
+	if err != nil {
+		m.Log.Error("cannot ask for a VM's lock", "vm", id, "err", err)
+		return true
+	}
+	return held
+}
+
+// List is all VMs of the owner, by age.
+func (m *Manager) List(ctx context.Context) ([]banger.VM, error) {
+	all, err := m.Rows.List(ctx, m.Owner)
+	if err != nil {
+		return nil, err
+	}
+	vms := make([]banger.VM, 0, len(all))
+	for _, rec := range all {
+		if vm, ok := m.look(ctx, rec); ok {
+			vms = append(vms, vm)
+		}
+	}
+	return vms, nil
+}
+
+// Show is everything known of one VM.
+func (m *Manager) Show(ctx context.Context, ref string) (banger.Detail, error) {
+	rec, err := m.lookup(ctx, ref)
+	if err != nil {
+		return banger.Detail{}, err
+	}
+	vm, ok := m.look(ctx, rec)
+	if !ok && rec.Spec.Ephemeral {
+		return banger.Detail{}, errEnded(ref)
+	}
+	if !ok {
+		return banger.Detail{}, banger.Errorf(banger.KindNotFound, "no VM %q: it was just deleted", ref).WithNext("banger vm list")
+	}
+	d := m.detail(ctx, rec)
+	d.VM = vm
+	return d, nil
+}
+
+// look says what a VM is now, after settling it if it has ended unseen. It
+// returns false when the VM is no more.
+func (m *Manager) look(ctx context.Context, rec banger.Record) (banger.VM, bool) {
+	if !m.settleIfFree(ctx, &rec) {
+		return banger.VM{}, false
+	}
+	vm := m.observe(rec)
+	if vm.State != banger.StateBroken {
+		return vm, true
+	}
+	// So looks a VM that is being deleted, and one whose row was read before the
+	// end of its create or delete.
+	if m.isDeleting(rec.ID) || !m.refresh(ctx, &rec) {
+		return banger.VM{}, false
+	}
+	return m.observe(rec), true
+}
+
+func (m *Manager) detail(ctx context.Context, rec banger.Record) banger.Detail {
+	d := banger.Detail{VM: m.observe(rec), Spec: rec.Spec, Paths: m.files(rec.ID).All()}
+	if m.alive(rec.ID) {
+		d.Handles = m.processesOf(ctx, rec.ID)
+	}
+	return d
+}
+
+// observe says what a VM is now.
+func (m *Manager) observe(rec banger.Record) banger.VM {
+	vm := banger.VM{
+		ID: rec.ID, Name: rec.Name, Intent: rec.Intent,
+		Image: rec.Spec.Image, ImageDigest: rec.ImageDigest, Kernel: rec.KernelDigest,
+		VCPUs: rec.Spec.VCPUs, MemoryBytes: rec.Spec.Memory, DiskBytes: rec.Spec.Disk, WorkBytes: rec.Spec.Work,
+		Labels: rec.Spec.Labels, Created: rec.Created, LastError: rec.LastError, LastExit: rec.LastExit,
+	}
+	if vm.Labels == nil {
+		vm.Labels = map[string]string{}
+	}
+	m.mu.Lock()
+	status, known := m.seen[rec.ID]
+	starting := m.starting[rec.ID] != nil
+	m.mu.Unlock()
+	switch {
+	case m.alive(rec.ID):
+		vm.State = banger.StateRunning
+		switch {
+		case !known:
+			vm.Reason = "its monitor has not answered yet"
+		case status.Paused:
+			vm.State, vm.Reason = banger.StatePaused, status.Reason
+		case !status.Ready:
+			vm.Reason = "it is booting"
+		}
+		if known {
+			vm.Started = &status.Started
+		}
+	case m.beingCreated(rec):
+		vm.State = banger.StateCreating
+	case starting:
+		vm.State, vm.Reason = banger.StateStopped, "it is being started"
+	default:
+		vm.State, vm.Reason = banger.StateStopped, rec.LastError
+		if why := m.brokenBy(rec); why != "" {
+			vm.State, vm.Reason = banger.StateBroken, fmt.Sprintf("%s; banger vm delete %s", why, rec.Name)
+		}
+	}
+	return vm
+}
+
+// brokenBy says why a VM that is neither alive nor being created cannot be
+// started; "" if nothing is in the way.
+func (m *Manager) brokenBy(rec banger.Record) string {
+	if rec.Creating {
+		return "its create was cut off"
+	}
+	files := m.files(rec.ID)
+	if !exists(files.SystemDisk(m.Disks.Ext())) {
+		return "its system disk is gone"
+	}
+	if rec.Spec.Work != 0 && !exists(files.WorkDisk(m.Disks.Ext())) {
+		return "its work disk is gone"
+	}
+	return ""
+}
+
+func exists(path string) bool {
+	_, err := os.Stat(path)
+	return !errors.Is(err, fs.ErrNotExist)
+}
+
+// processesOf is what runs a live VM: handles.json, or what the monitor says
+// where that was not written in full.
+func (m *Manager) processesOf(ctx context.Context, id string) *banger.Handles {
+	h := m.readHandles(id)
+	if h != nil && h.MonitorPID != 0 {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		// A guest that rebooted has a new VMM under the same monitor.
+		if s, known := m.seen[id]; known && s.MonitorPID == h.MonitorPID {
+			h.PID, h.PIDStart = s.VMM.PID, s.VMM.Start
+		}
+		return h
+	}
+	ctx, cancel := context.WithTimeout(ctx, interruptTimeout)
+	defer cancel()
+	s, err := m.monitorOf(id).Status(ctx)
+	if err != nil {
+		return h
+	}
+	if h == nil {
+		h = &banger.Handles{}
+	}
+	start, err := m.Processes.StartTime(s.MonitorPID)
+	if err != nil {
+		return h
+	}
+	h.MonitorPID, h.MonitorStart, h.PID, h.PIDStart = s.MonitorPID, start, s.VMM.PID, s.VMM.Start
+	return h
+}
+
+// lastExit is how the last run ended, if its monitor lived to say.
+func (m *Manager) lastExit(id string) (monitor.Exit, bool) {
+	exit, err := monitor.ReadExit(m.files(id).Exit())
+	return exit, err == nil
+}
+
+// Console is the guest's console so far, the older file first.
+func (m *Manager) Console(ctx context.Context, ref string) (io.ReadCloser, error) {
+	rec, err := m.lookup(ctx, ref)
+	if err != nil {
+		return nil, err
+	}
+	files := m.files(rec.ID)
+	var c consoleFiles
+	for _, n := range []int{1, 0} {
+		f, err := os.Open(files.Console(n))
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			_ = c.Close()
+			return nil, err
+		}
+		c.files = append(c.files, f)
+		c.readers = append(c.readers, f)
+	}
+	c.Reader = io.MultiReader(c.readers...)
+	return &c, nil
+}
+
+type consoleFiles struct {
+	io.Reader
+	readers []io.Reader
+	files   []*os.File
+}
+
+func (c *consoleFiles) Close() error {
+	var errs []error
+	for _, f := range c.files {
+		errs = append(errs, f.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,99 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/monitor"
+)
+
+// recoverTimeout is each VM's own deadline when the daemon starts: one that
+// does not answer holds up nobody else.
+const recoverTimeout = 5 * time.Second
+
+// Reconcile brings rows and host together after whatever happened while no
+// daemon ran: a live VM is kept and watched, any other demoted to stopped and
+// torn down, a cut-off create and an ended ephemeral VM deleted. Errors of
+// single VMs are joined; none stops the others.
+func (m *Manager) Reconcile(ctx context.Context) error {
+	all, err := m.Rows.List(ctx, m.Owner)
+	if err != nil {
+		return err
+	}
+	errs := make([]error, len(all))
+	var wg sync.WaitGroup
+	for i, rec := range all {
+		wg.Go(func() {
+			if err := m.recover(ctx, rec); err != nil {
+				errs[i] = fmt.Errorf("VM %s: %w", rec.Name, err)
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(append(errs, m.sweep(all))...)
+}
+
+func (m *Manager) recover(ctx context.Context, rec banger.Record) error {
+	ctx, cancel := context.WithTimeout(ctx, recoverTimeout)
+	defer cancel()
+	unlock, err := m.locks.lock(ctx, rec.ID)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if rec.Creating {
+		return m.discard(rec)
+	}
+	if m.alive(rec.ID) {
+		err := m.adopt(ctx, rec)
+		// A monitor that does not answer may be one that is about to end.
+		if err == nil || m.awaitFree(ctx, rec.ID, recoverTimeout) != nil {
+			m.watch(rec) // also without an answer: one may yet come, and the end will
+			return err
+		}
+	}
+	m.settleLocked(ctx, &rec, monitor.ReasonMonitorDied)
+	if rec.Spec.Ephemeral {
+		return m.discard(rec)
+	}
+	return nil
+}
+
+// adopt takes over a VM that outlived the daemon before this one.
+func (m *Manager) adopt(ctx context.Context, rec banger.Record) error {
+	status, err := m.monitorOf(rec.ID).Status(ctx)
+	if err != nil {
+		return err // it runs; list says that its monitor does not answer
+	}
+	accel := ""
+	if h := m.readHandles(rec.ID); h != nil {
+		accel = h.Accel
+	}
+	return m.recordAlive(rec, status, accel)
+}
+
+// sweep removes the socket directories of VMs that are no more. Directories
+// with a VM's disks are never removed for want of a row: a lost database must
+// not cost the disks too.
+func (m *Manager) sweep(known []banger.Record) error {
+	ids := map[string]bool{}
+	for _, rec := range known {
+		ids[rec.ID] = true
+	}
+	entries, err := os.ReadDir(m.Layout.RunVMs())
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	var errs []error
+	for _, e := range entries {
+		if banger.IsID(e.Name()) && !ids[e.Name()] && !m.alive(e.Name()) {
+			errs = append(errs, os.RemoveAll(m.files(e.Name()).Run))
+		}
+	}
+	return errors.Join(append(errs, err)...)
+}

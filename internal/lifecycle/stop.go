@@ -1,0 +1,139 @@
+package lifecycle
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/monitor"
+)
+
+// Stop asks the guest to power off and kills it after timeout (0 is
+// DefaultStopTimeout). On return the VM is not alive.
+func (m *Manager) Stop(ctx context.Context, ref string, timeout time.Duration) (banger.VM, Outcome, error) {
+	if timeout == 0 {
+		timeout = DefaultStopTimeout
+	}
+	rec, unlock, err := m.locked(ctx, ref)
+	if err != nil {
+		return banger.VM{}, Outcome{}, err
+	}
+	defer unlock()
+	if !m.alive(rec.ID) {
+		vm, _ := m.settle(ctx, &rec)
+		return vm, Outcome{}, nil
+	}
+	if rec, err = m.setIntent(ctx, rec.ID, banger.IntentStopped); err != nil {
+		return banger.VM{}, Outcome{}, err
+	}
+	killed, err := m.shutdown(ctx, rec, timeout)
+	answered, out := err == nil, Outcome{Changed: true}
+	switch {
+	case err != nil && ctx.Err() != nil:
+		return banger.VM{}, Outcome{}, &banger.Error{
+			Kind: banger.KindCancelled, Message: fmt.Sprintf("nobody waits any more for %s, which was asked to power off", rec.Name), Err: err,
+			Next: "banger vm show " + rec.Name,
+		}
+	case err != nil && !errors.Is(err, context.DeadlineExceeded) && m.awaitFree(ctx, rec.ID, exitTimeout) == nil:
+		// It was ending by itself.
+	case err != nil:
+		out.Note = fmt.Sprintf("its monitor did not answer (%v), so it was killed", err)
+	case killed:
+		out.Note = fmt.Sprintf("the guest did not power off within %s, so it was killed", timeout)
+	}
+	return m.ended(ctx, rec, out, answered)
+}
+
+// shutdownSlack is how much longer than its own deadline a monitor's answer to
+// a shutdown is waited for.
+const shutdownSlack = 5 * time.Second
+
+func (m *Manager) shutdown(ctx context.Context, rec banger.Record, timeout time.Duration) (killed bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, timeout+shutdownSlack)
+	defer cancel()
+	return m.monitorOf(rec.ID).Shutdown(ctx, timeout)
+}
+
+// errKilled is why a boot is cancelled whose VM is being killed.
+var errKilled = errors.New("the VM was killed")
+
+// Kill ends a VM without asking the guest, and without waiting for another verb
+// that is under way on it.
+func (m *Manager) Kill(ctx context.Context, ref string) (banger.VM, Outcome, error) {
+	rec, err := m.lookup(ctx, ref)
+	if err != nil {
+		return banger.VM{}, Outcome{}, err
+	}
+	if m.beingCreated(rec) {
+		return banger.VM{}, Outcome{}, errCreating(rec)
+	}
+	if !m.alive(rec.ID) && !m.isUnderway(m.starting, rec.ID) {
+		vm := m.observe(rec)
+		if m.settleIfFree(ctx, &rec) {
+			vm = m.observe(rec)
+		}
+		return vm, Outcome{}, nil
+	}
+	if rec, err = m.setIntent(ctx, rec.ID, banger.IntentStopped); err != nil {
+		return banger.VM{}, Outcome{}, err
+	}
+	m.cancel(m.starting, rec.ID, errKilled)
+	answered := m.alive(rec.ID) && m.interrupt(ctx, rec)
+	unlock, err := m.acquire(ctx, rec)
+	if err != nil {
+		return banger.VM{}, Outcome{}, err
+	}
+	defer unlock()
+	out := Outcome{Changed: true}
+	if !m.refresh(context.WithoutCancel(ctx), &rec) { // the verb that was interrupted has deleted it
+		vm := m.observe(rec)
+		vm.State, vm.Reason = banger.StateStopped, ""
+		return vm, out, nil
+	}
+	return m.ended(ctx, rec, out, answered)
+}
+
+// interruptTimeout is how long a monitor may take to kill its VMM.
+const interruptTimeout = 5 * time.Second
+
+// interrupt has the monitor kill its VMM; a verb that waits for the guest ends
+// by that. A monitor that does not answer is killed itself, and its VMM with
+// it. It says whether the monitor answered. The VM's lock is not needed.
+func (m *Manager) interrupt(ctx context.Context, rec banger.Record) (answered bool) {
+	ctx = context.WithoutCancel(ctx) // what is begun is finished
+	asking, cancel := context.WithTimeout(ctx, interruptTimeout)
+	defer cancel()
+	err := m.monitorOf(rec.ID).Kill(asking)
+	if err == nil {
+		return true
+	}
+	m.Log.Info("the monitor did not kill its VM", "vm", rec.Name, "err", err)
+	if err := m.killProcesses(ctx, rec.ID); err != nil {
+		m.Log.Error("kill a VM's processes", "vm", rec.Name, "err", err)
+	}
+	return false
+}
+
+func (m *Manager) setIntent(ctx context.Context, id string, intent banger.Intent) (banger.Record, error) {
+	return m.Rows.Update(ctx, id, func(r *banger.Record) error {
+		r.Intent = intent
+		return nil
+	})
+}
+
+// ended settles a VM that a verb has ended; an ephemeral one is deleted. A
+// monitor that answered is given the time to write exit.json.
+func (m *Manager) ended(ctx context.Context, rec banger.Record, out Outcome, answered bool) (banger.VM, Outcome, error) {
+	clean := context.WithoutCancel(ctx)
+	if err := m.endProcesses(clean, rec.ID, answered); err != nil {
+		return banger.VM{}, Outcome{}, fmt.Errorf("VM %s: %w", rec.Name, err)
+	}
+	m.settleLocked(clean, &rec, monitor.ReasonKilled)
+	vm := m.observe(rec)
+	if rec.Spec.Ephemeral {
+		return vm, out, m.discard(rec)
+	}
+	return vm, out, nil
+}

@@ -1,0 +1,470 @@
+package lifecycle_test
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/disk/qcow2"
+	"banger.dev/banger/internal/lifecycle"
+	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/steps"
+	"banger.dev/banger/internal/store"
+)
+
+func TestMain(m *testing.M) {
+	// One check is some thirty verbs on a real database; -rapid.checks asks for more.
+	if err := flag.Set("rapid.checks", "30"); err != nil {
+		panic(err)
+	}
+	goleak.VerifyTestMain(m)
+}
+
+const owner = 1000
+
+// world is all that a Manager has to do with: a real database and real files,
+// fake images, kernels and processes. It lives in a synctest bubble, so that
+// time passes only when everybody waits, and a goroutine left behind is a
+// failure.
+type world struct {
+	t       *testing.T
+	layout  paths.Layout
+	db      *store.DB
+	host    *host
+	images  *images
+	missing error // why there is no VMM
+	memory  banger.Bytes
+
+	fault func(step string) error // called before each step
+	steps []string                // that were begun
+	mu    sync.Mutex              // guards fault and steps
+
+	*lifecycle.Manager
+}
+
+// inWorld runs a test in a world of its own.
+func inWorld(t *testing.T, f func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, t.TempDir())
+		defer w.end()
+		f(t, w)
+	})
+}
+
+func newWorld(t *testing.T, dir string) *world {
+	t.Helper()
+	w := &world{
+		t: t, host: newHost(), memory: 8 * banger.GiB,
+		layout: paths.Layout{State: filepath.Join(dir, "state"), Run: filepath.Join(dir, "run"), Cache: filepath.Join(dir, "cache")},
+	}
+	for _, d := range []string{w.layout.VMs(), w.layout.RunVMs(), w.layout.Cache} {
+		if err := os.MkdirAll(d, 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.images = newImages(w.layout)
+	db, err := store.Open(context.Background(), w.layout.Database(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.db = db
+	w.boot()
+	return w
+}
+
+// boot makes a new Manager, as a daemon that starts does, without Reconcile.
+func (w *world) boot() {
+	w.Manager = lifecycle.New(lifecycle.Deps{
+		Owner: owner, Layout: w.layout, Platform: w.platform, Rows: w.db, Images: w.images, Kernels: kernels{},
+		Disks: qcow2.Driver{}, Monitors: w.host, Processes: w.host,
+		Steps: steps.Runner{Fault: w.step}, Log: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
+	})
+}
+
+// restart is the death of the daemon and the start of the next.
+func (w *world) restart() error {
+	w.Close()
+	w.boot()
+	return w.Reconcile(context.Background())
+}
+
+func (w *world) end() {
+	w.Close()
+	w.host.killAll()
+	w.host.wg.Wait()
+	if err := w.db.Close(); err != nil {
+		w.t.Error(err)
+	}
+}
+
+func (w *world) platform() lifecycle.Platform {
+	p := lifecycle.Platform{
+		Host: banger.Host{CPUs: 2, Memory: w.memory}, VMM: banger.VMMQEMU, Binary: "/usr/bin/qemu", Version: "7.2.22",
+		Accel: "tcg", Machine: "pc-q35-7.2", CPU: "Haswell", TSCKHz: 2_000_000,
+		RunAs: func(string) (uint32, uint32, bool) { return 0, 0, false },
+	}
+	if w.missing != nil {
+		p.Binary, p.Missing = "", w.missing
+	}
+	return p
+}
+
+func (w *world) step(name string) error {
+	w.mu.Lock()
+	w.steps = append(w.steps, name)
+	fault := w.fault
+	w.mu.Unlock()
+	if fault == nil {
+		return nil
+	}
+	return fault(name)
+}
+
+var errFault = errors.New("a fault was asked for")
+
+// failAt has a step fail from now on; "" none.
+func (w *world) failAt(step string) {
+	w.setFault(func(name string) error {
+		if name == step {
+			return errFault
+		}
+		return nil
+	})
+}
+
+// dieAt has the goroutine that comes to a step end there, as the daemon's death
+// would: nothing cleans up.
+func (w *world) dieAt(step string) {
+	w.setFault(func(name string) error {
+		if name == step {
+			runtime.Goexit()
+		}
+		return nil
+	})
+}
+
+func (w *world) setFault(f func(string) error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.fault = f
+}
+
+// begun are the steps since the last call.
+func (w *world) begun() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	s := w.steps
+	w.steps = nil
+	return s
+}
+
+func (w *world) guest(name string, g guest) {
+	w.host.mu.Lock()
+	defer w.host.mu.Unlock()
+	w.host.guests[name] = g
+}
+
+// String is the world: rows, directories, live machines. What a run leaves to
+// be read (console, logs, exit.json) is left out, ids are replaced by names.
+func (w *world) String() string {
+	rows, err := w.db.All(context.Background())
+	if err != nil {
+		return err.Error()
+	}
+	var lines []string
+	names := map[string]string{}
+	for _, r := range rows {
+		names[r.ID] = r.Name
+		creating := ""
+		if r.Creating {
+			creating = " creating"
+		}
+		lines = append(lines, fmt.Sprintf("row %s intent=%s%s", r.Name, r.Intent, creating))
+	}
+	for kind, dir := range map[string]string{"dir": w.layout.VMs(), "run": w.layout.RunVMs()} {
+		lines = append(lines, tree(kind, dir, names)...)
+	}
+	for _, m := range w.host.all() {
+		lines = append(lines, "live "+m.order.Name)
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n") + "\n"
+}
+
+func tree(kind, dir string, names map[string]string) (lines []string) {
+	_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		rel, _ := filepath.Rel(dir, path)
+		id, file, _ := strings.Cut(rel, "/")
+		if name, ok := names[id]; ok {
+			id = name
+		}
+		switch {
+		case err != nil || rel == ".":
+		case d.IsDir():
+			lines = append(lines, kind+" "+id+"/"+file)
+		case file == "lock" || file == "exit.json" || file == "config.img" || strings.HasSuffix(file, ".log"):
+		default:
+			lines = append(lines, kind+" "+id+"/"+file)
+		}
+		return nil
+	})
+	return lines
+}
+
+// same fails the test unless the world is as it was.
+func (w *world) same(before string) {
+	w.t.Helper()
+	if after := w.String(); after != before {
+		w.t.Errorf("the world has changed, before:\n%safter:\n%s", before, after)
+	}
+}
+
+// row reads a VM's row by name.
+func (w *world) row(name string) banger.Record {
+	w.t.Helper()
+	r, ok := w.find(name)
+	if !ok {
+		w.t.Fatalf("there is no VM %s", name)
+	}
+	return r
+}
+
+func (w *world) find(name string) (banger.Record, bool) {
+	w.t.Helper()
+	rows, err := w.db.All(context.Background())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	i := slices.IndexFunc(rows, func(r banger.Record) bool { return r.Name == name })
+	if i < 0 {
+		return banger.Record{}, false
+	}
+	return rows[i], true
+}
+
+// state is what list says of a VM; "gone" if it is not in it. Show must agree.
+func (w *world) state(name string) string {
+	w.t.Helper()
+	list, err := w.List(context.Background())
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	state := "gone"
+	for _, vm := range list {
+		if vm.Name == name {
+			state = string(vm.State)
+		}
+	}
+	shown, err := w.Show(context.Background(), name)
+	switch {
+	case state == "gone" && banger.KindOf(err) == banger.KindNotFound:
+	case err != nil:
+		w.t.Errorf("list says that %s is %s, show: %v", name, state, err)
+	case string(shown.State) != state:
+		w.t.Errorf("list says that %s is %s, show %s", name, state, shown.State)
+	}
+	return state
+}
+
+func (w *world) wantState(name, want string) {
+	w.t.Helper()
+	if got := w.state(name); got != want {
+		w.t.Errorf("%s is %s, want %s", name, got, want)
+	}
+}
+
+// create makes a stopped VM.
+func (w *world) create(name string) banger.Detail {
+	w.t.Helper()
+	d, err := w.Create(context.Background(), name, spec(), nil, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return d
+}
+
+// run makes a running VM.
+func (w *world) run(name string) banger.Detail {
+	w.t.Helper()
+	d, err := w.Create(context.Background(), name, spec(), &lifecycle.StartOptions{}, nil)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return d
+}
+
+// machine is the live machine of a VM.
+func (w *world) machine(name string) *machine {
+	w.t.Helper()
+	m := w.host.named(name)
+	if m == nil {
+		w.t.Fatalf("%s is not alive", name)
+	}
+	return m
+}
+
+// settle lets everything happen that does so without a verb.
+func settle() {
+	time.Sleep(time.Second)
+	synctest.Wait()
+}
+
+func spec() banger.Spec {
+	return banger.Spec{Memory: banger.GiB, Work: 2 * banger.GiB}
+}
+
+func ephemeral() banger.Spec {
+	s := spec()
+	s.Ephemeral = true
+	return s
+}
+
+// result is what a verb in the background returned.
+type result struct {
+	detail banger.Detail
+	vm     banger.VM
+	out    lifecycle.Outcome
+	err    error
+	died   bool // it did not return: see dieAt
+}
+
+// begin runs a verb in the background until it returns or waits.
+func begin(verb func() result) <-chan result {
+	ended := make(chan result, 1)
+	go func() {
+		r := result{died: true}
+		defer func() { ended <- r }()
+		r = verb()
+	}()
+	synctest.Wait()
+	return ended
+}
+
+func (w *world) beginStart(ctx context.Context, name string) <-chan result {
+	return begin(func() (r result) {
+		r.detail, r.out, r.err = w.Start(ctx, name, lifecycle.StartOptions{}, nil)
+		return r
+	})
+}
+
+func (w *world) beginCreate(ctx context.Context, name string, s banger.Spec, start *lifecycle.StartOptions) <-chan result {
+	return begin(func() (r result) {
+		r.detail, r.err = w.Create(ctx, name, s, start, nil)
+		return r
+	})
+}
+
+func (w *world) beginStop(name string) <-chan result {
+	return begin(func() (r result) {
+		r.vm, r.out, r.err = w.Stop(context.Background(), name, 0)
+		return r
+	})
+}
+
+func pending(t *testing.T, what string, c <-chan result) {
+	t.Helper()
+	select {
+	case r := <-c:
+		t.Fatalf("%s is over: %+v", what, r)
+	default:
+	}
+}
+
+// wantKind fails the test unless err is of a kind.
+func wantKind(t *testing.T, err error, want banger.Kind) {
+	t.Helper()
+	if got := banger.KindOf(err); got != want {
+		t.Errorf("error %q is of kind %q, want %q", err, got, want)
+	}
+}
+
+// wantWords fails the test unless s has all words.
+func wantWords(t *testing.T, s string, words ...string) {
+	t.Helper()
+	for _, word := range words {
+		if !strings.Contains(s, word) {
+			t.Errorf("%q does not say %q", s, word)
+		}
+	}
+}
+
+// images are one image, "debian", and templates of every size.
+type images struct {
+	layout paths.Layout
+
+	mu   sync.Mutex
+	gate chan struct{} // a pull waits until it is closed; nil: it does not
+	size banger.Bytes
+}
+
+const imageDigest = "sha256:0d"
+
+func newImages(l paths.Layout) *images { return &images{layout: l, size: banger.GiB} }
+
+// hold has pulls wait until release is called.
+func (i *images) hold() (release func()) {
+	gate := make(chan struct{})
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.gate = gate
+	return sync.OnceFunc(func() {
+		i.mu.Lock()
+		i.gate = nil
+		i.mu.Unlock()
+		close(gate)
+	})
+}
+
+func (i *images) Resolve(ctx context.Context, ref string, report banger.ProgressFunc) (banger.Image, error) {
+	i.mu.Lock()
+	gate := i.gate
+	i.mu.Unlock()
+	if gate != nil && ref == "debian" {
+		report.Report(banger.Progress{Stage: "pull image"})
+		select {
+		case <-gate:
+		case <-ctx.Done():
+			return banger.Image{}, ctx.Err()
+		}
+	}
+	if ref != "debian" && ref != imageDigest {
+		return banger.Image{}, banger.Errorf(banger.KindNotFound, "no image %q", ref).WithNext("banger image list")
+	}
+	return banger.Image{
+		Name: "debian", Digest: imageDigest, RootFS: filepath.Join(i.layout.Cache, "rootfs.ext4"), Size: i.size,
+		Entrypoint: []string{"/entry"}, Cmd: []string{"sh"},
+	}, nil
+}
+
+func (i *images) Template(_ context.Context, size banger.Bytes) (string, error) {
+	return filepath.Join(i.layout.Cache, size.String()+".ext4"), nil
+}
+
+type kernels struct{}
+
+func (kernels) Default(context.Context, banger.ProgressFunc) (banger.Kernel, error) {
+	return banger.Kernel{Digest: "sha256:0e", VMLinux: "/vmlinux", Initramfs: "/initramfs", Modules: "/modules"}, nil
+}
+
+func (k kernels) Get(ctx context.Context, ref string) (banger.Kernel, error) {
+	if ref == "sha256:0e" {
+		return k.Default(ctx, nil)
+	}
+	return banger.Kernel{}, banger.Errorf(banger.KindNotFound, "no kernel %q", ref).WithNext("banger kernel list")
+}
