@@ -1,0 +1,127 @@
+// Package api holds what travels between client and daemon: routes, request
+// and reply bodies, and the mapping of error kinds. The OpenAPI document at
+// /openapi.json is made from these types by internal/server. It has no
+// behaviour: internal/server and internal/client give it that.
+//
+// The schema is stable and additive: a field may be added, never changed or removed.
+package api
+
+import (
+	"time"
+
+	"banger.dev/banger"
+)
+
+// Version of the HTTP interface. A client refuses a daemon with another one.
+const Version = 1
+
+// Routes. A ref is a VM's name, id, or unique id prefix of 4 or more.
+const (
+	RoutePing            = "/ping"                      // GET → Ping
+	RouteOpenAPI         = "/openapi.json"              // GET
+	RouteVMs             = "/v1/vms"                    // GET → []banger.VM; POST CreateRequest → 202 Operation
+	RouteVM              = "/v1/vms/{ref}"              // GET → banger.Detail; DELETE ?force=true → VerbReply
+	RouteVMStart         = "/v1/vms/{ref}/start"        // POST StartRequest → 202 Operation
+	RouteVMStop          = "/v1/vms/{ref}/stop"         // POST StopRequest → VerbReply
+	RouteVMKill          = "/v1/vms/{ref}/kill"         // POST → VerbReply
+	RouteVMLogs          = "/v1/vms/{ref}/logs"         // GET → text/plain, the console, a time stamp a line; raw
+	RouteOperation       = "/v1/operations/{id}"        // GET → Operation; DELETE cancels → Operation
+	RouteOperationEvents = "/v1/operations/{id}/events" // GET → NDJSON of Operation until it has ended; raw
+	RouteDaemonStop      = "/v1/daemon/stop"            // POST → 202; VMs stay as they are
+)
+
+// Headers of every reply.
+const (
+	HeaderAPI       = "X-Banger-API"     // Version of the daemon
+	HeaderVersion   = "X-Banger-Version" // of the daemon's build
+	HeaderRequestID = "X-Request-Id"     // names the request in the daemon's log
+)
+
+// Ping says who answers.
+type Ping struct {
+	API     int       `json:"api"`     // Version
+	Version string    `json:"version"` // of the daemon's build
+	PID     int       `json:"pid"`
+	Since   time.Time `json:"since"`
+}
+
+// CreateRequest asks for a VM.
+type CreateRequest struct {
+	Name string      `json:"name,omitempty"` // "" lets the daemon choose
+	Spec banger.Spec `json:"spec"`           // zero fields get their defaults, but Work: 0 is none
+	// Start boots the VM when it is made, as part of the same operation.
+	Start *StartRequest `json:"start,omitempty"`
+	// Leash cancels the operation when the last reader of its events is gone
+	// before it has ended; a cancelled create leaves nothing.
+	Leash bool `json:"leash,omitempty"`
+}
+
+// StartRequest says when a start is done.
+type StartRequest struct {
+	Wait      string `json:"wait,omitempty"`       // "ready" (default): a command can be run; "init": the image's init is done too
+	TimeoutMS int64  `json:"timeout_ms,omitempty"` // of the boot; 0 is the default, see lifecycle.DefaultStartTimeout
+	// Leased has the VM killed when the client that holds its lease is gone, or
+	// does not take it soon; see lifecycle.StartOptions.
+	Leased bool `json:"leased,omitempty"`
+}
+
+// StopRequest says how patient a stop is.
+type StopRequest struct {
+	TimeoutMS int64 `json:"timeout_ms,omitempty"` // until the VM is killed; 0 is 10 s
+}
+
+// VerbReply is what a verb did.
+type VerbReply struct {
+	VM      banger.VM `json:"vm"`      // after the verb; as it last was for delete
+	Changed bool      `json:"changed"` // false: it already was so
+	Note    string    `json:"note"`    // for people: what was done otherwise than asked, or ""
+}
+
+// OperationStatus says whether an operation goes on.
+type OperationStatus string
+
+// The statuses.
+const (
+	OperationRunning   OperationStatus = "running"
+	OperationDone      OperationStatus = "done"
+	OperationFailed    OperationStatus = "failed"
+	OperationCancelled OperationStatus = "cancelled"
+)
+
+// Operation is a long request.
+type Operation struct {
+	ID       string           `json:"id"`
+	Kind     string           `json:"kind"`   // create, start
+	Target   string           `json:"target"` // name of the VM
+	Status   OperationStatus  `json:"status"`
+	Progress *banger.Progress `json:"progress,omitempty"` // the last report
+	Result   *banger.Detail   `json:"result,omitempty"`   // when done
+	Changed  bool             `json:"changed"`            // when done: false if it already was so
+	Note     string           `json:"note,omitempty"`
+	Error    *banger.Error    `json:"error,omitempty"` // when failed or cancelled
+	Started  time.Time        `json:"started"`
+	Ended    *time.Time       `json:"ended,omitempty"`
+}
+
+// ErrorReply is the body of every reply with a status of 400 or more.
+type ErrorReply struct {
+	Error banger.Error `json:"error"`
+}
+
+// statuses is the one map between error kinds and HTTP status.
+var statuses = map[banger.Kind]int{
+	banger.KindInvalid:     400,
+	banger.KindNotFound:    404,
+	banger.KindConflict:    409,
+	banger.KindCancelled:   499,
+	banger.KindInternal:    500,
+	banger.KindUnavailable: 503,
+}
+
+// StatusOf is the HTTP status for an error kind.
+func StatusOf(kind banger.Kind) int {
+	if s, ok := statuses[kind]; ok {
+		return s
+	}
+	return 500
+}

@@ -1,0 +1,28 @@
+package daemon
+
+import (
+	"context"
+	"time"
+
+	"banger.dev/banger/internal/lifecycle"
+	"banger.dev/banger/internal/monitor"
+	"banger.dev/banger/internal/proc"
+)
+
+// monitors is lifecycle's view of package monitor.
+type monitors struct{ spawner monitor.Spawner }
+
+func (m monitors) Spawn(ctx context.Context, order monitor.Order) (monitor.Status, error) {
+	return m.spawner.Spawn(ctx, order)
+}
+func (monitors) Connect(socket string) lifecycle.Monitor { return monitor.Connect(socket) }
+func (monitors) Held(lock string) (bool, error)          { return monitor.Held(lock) }
+
+// processes is lifecycle's view of package proc.
+type processes struct{}
+
+func (processes) Kill(pid int, start uint64, timeout time.Duration) error {
+	return proc.Kill(pid, start, timeout)
+}
+func (processes) StartTime(pid int) (uint64, error) { return proc.StartTime(pid) }
+func (processes) BootID() (string, error)           { return proc.BootID() }

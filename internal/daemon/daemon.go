@@ -1,0 +1,144 @@
+// Package daemon is bangerd's main line: lock, open, wire, reconcile, serve,
+// and stop in reverse. It is the only place that knows which implementation
+// stands behind which interface.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"os"
+	"time"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/apt"
+	"banger.dev/banger/internal/disk/qcow2"
+	"banger.dev/banger/internal/image"
+	"banger.dev/banger/internal/ipc"
+	"banger.dev/banger/internal/kernel"
+	"banger.dev/banger/internal/lifecycle"
+	"banger.dev/banger/internal/monitor"
+	"banger.dev/banger/internal/operation"
+	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/server"
+	"banger.dev/banger/internal/steps"
+	"banger.dev/banger/internal/store"
+	"banger.dev/banger/internal/version"
+)
+
+// stopTimeout bounds how long a daemon that was told to stop waits for the
+// requests under way.
+const stopTimeout = 5 * time.Second
+
+// Config is what a daemon is told.
+type Config struct {
+	Layout paths.Layout
+	Fault  string // see steps.Injected
+	Log    *slog.Logger
+}
+
+// Run is the daemon, until ctx ends or a client stops it. VMs stay as they are.
+func Run(ctx context.Context, cfg Config) (err error) {
+	l := cfg.Layout
+	for _, dir := range []string{l.State, l.Run} {
+		if err := ipc.PrivateDir(dir); err != nil {
+			return err
+		}
+	}
+	for _, dir := range []string{l.VMs(), l.RunVMs(), l.Cache} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
+	}
+	lock, err := takeLock(ctx, l)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Release()) }()
+	db, err := store.Open(ctx, l.Database(), cfg.Log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, db.Close()) }()
+	vms, err := wire(cfg, db)
+	if err != nil {
+		return err
+	}
+	defer vms.Close()
+	if err := vms.Reconcile(ctx); err != nil {
+		cfg.Log.Error("not every VM could be brought up to date", "err", err)
+	}
+	return serve(ctx, cfg, vms)
+}
+
+// lockPatience is how long a daemon that is just ending may keep the lock.
+const lockPatience = 3 * time.Second
+
+// takeLock makes this the only daemon of its state directory.
+func takeLock(ctx context.Context, l paths.Layout) (*ipc.Held, error) {
+	ctx, cancel := context.WithTimeout(ctx, lockPatience)
+	defer cancel()
+	lock, err := ipc.LockWait(ctx, l.DaemonLock())
+	if errors.Is(err, context.DeadlineExceeded) {
+		return nil, banger.Errorf(banger.KindConflict, "another bangerd serves %s", l.State).WithNext("banger daemon status")
+	}
+	return lock, err
+}
+
+// wire puts the parts together.
+func wire(cfg Config, db *store.DB) (*lifecycle.Manager, error) {
+	fault, err := steps.Injected(cfg.Fault)
+	if err != nil {
+		return nil, err
+	}
+	binary, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
+	sources := apt.DetectSources()
+	root := apt.New(cfg.Layout.Apt(), apt.Suite, sources, cfg.Log)
+	return lifecycle.New(lifecycle.Deps{
+		Owner:     os.Getuid(),
+		Layout:    cfg.Layout,
+		Platform:  newPlatform(),
+		Rows:      db,
+		Images:    image.New(cfg.Layout, image.Catalog()),
+		Kernels:   kernel.New(cfg.Layout, root, kernel.EmbeddedAgent(), cfg.Log),
+		Disks:     qcow2.Driver{},
+		Monitors:  monitors{monitor.Spawner{Binary: binary}},
+		Processes: processes{},
+		Steps:     steps.Runner{Fault: fault},
+		Log:       cfg.Log,
+	}), nil
+}
+
+// serve answers until ctx ends or a client asks for the end.
+func serve(ctx context.Context, cfg Config, vms *lifecycle.Manager) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	ops := operation.New[server.Result](cfg.Log)
+	listener, err := ipc.Listen(cfg.Layout.DaemonSocket())
+	if err != nil {
+		return err
+	}
+	srv := server.New(server.Config{
+		VMs: vms, Operations: ops, Stop: stop,
+		Version: version.String(), PID: os.Getpid(), Since: time.Now(), Log: cfg.Log,
+	})
+	failed := make(chan error, 1)
+	go func() { failed <- srv.Serve(listener) }()
+	cfg.Log.Info("serving", "socket", cfg.Layout.DaemonSocket(), "pid", os.Getpid())
+	select {
+	case err := <-failed:
+		return err
+	case <-ctx.Done():
+	}
+	return shutdown(srv, ops, failed)
+}
+
+// shutdown ends operations, which ends their streams, then the server.
+func shutdown(srv *server.Server, ops *operation.Registry[server.Result], failed <-chan error) error {
+	ctx, cancel := context.WithTimeout(context.Background(), stopTimeout)
+	defer cancel()
+	return errors.Join(ops.Shutdown(ctx), srv.Shutdown(ctx), <-failed)
+}

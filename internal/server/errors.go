@@ -1,0 +1,83 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"net/http"
+	"strings"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/api"
+)
+
+// replyError is api.ErrorReply as huma wants an error to be.
+type replyError struct {
+	Reply banger.Error `json:"error"`
+}
+
+func (e *replyError) Error() string  { return e.Reply.Message }
+func (e *replyError) GetStatus() int { return api.StatusOf(e.Reply.Kind) }
+
+// wireError is err as it travels: the kind and next command of the first
+// banger.Error in it, the message of the whole.
+func wireError(err error) *banger.Error {
+	kind := banger.KindOf(err)
+	if kind == banger.KindInternal && errors.Is(err, context.Canceled) {
+		kind = banger.KindCancelled
+	}
+	return &banger.Error{Kind: kind, Message: err.Error(), Next: banger.NextOf(err)}
+}
+
+// writeError answers a raw handler's request with err.
+func writeError(w http.ResponseWriter, err error) {
+	e := wireError(err)
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(api.StatusOf(e.Kind))
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	_ = encoder.Encode(api.ErrorReply{Error: *e}) // the client is gone
+}
+
+// plainError turns what huma itself says of a request into api.ErrorReply.
+func plainError(ctx huma.Context, _ string, v any) (any, error) {
+	model, ok := v.(*huma.ErrorModel)
+	if !ok {
+		return v, nil
+	}
+	ctx.SetHeader("Content-Type", "application/json")
+	e := banger.Error{Kind: banger.KindInvalid, Message: model.Detail}
+	if model.Status >= 500 {
+		e.Kind = banger.KindInternal
+	}
+	var details []string
+	for _, d := range model.Errors {
+		if d != nil {
+			details = append(details, strings.TrimSpace(d.Location+" "+d.Message))
+		}
+	}
+	if len(details) > 0 {
+		e.Message += ": " + strings.Join(details, ", ")
+	}
+	return api.ErrorReply{Error: e}, nil
+}
+
+// plainStatus gives huma's own refusals the one status that KindInvalid has.
+func plainStatus(ctx huma.Context, next func(huma.Context)) { next(plainContext{ctx}) }
+
+// inner lets plainContext embed the interface under a name that is not that of
+// its method Context.
+type inner = huma.Context
+
+type plainContext struct{ inner }
+
+func (c plainContext) SetStatus(status int) {
+	switch status {
+	case http.StatusNotAcceptable, http.StatusRequestTimeout, http.StatusRequestEntityTooLarge,
+		http.StatusUnsupportedMediaType, http.StatusUnprocessableEntity:
+		status = api.StatusOf(banger.KindInvalid)
+	}
+	c.inner.SetStatus(status)
+}

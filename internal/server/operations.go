@@ -1,0 +1,125 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"strconv"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/api"
+	"banger.dev/banger/internal/lifecycle"
+	"banger.dev/banger/internal/operation"
+)
+
+// operationInput is a request about one operation.
+type operationInput struct {
+	ID string `path:"id" doc:"The operation's id."`
+}
+
+type createInput struct{ Body api.CreateRequest }
+
+// create refuses at once what can be refused at once; the rest is an operation.
+func (s *Server) create(ctx context.Context, in *createInput) (*body[api.Operation], error) {
+	req := in.Body
+	spec := req.Spec.WithDefaults()
+	var start *lifecycle.StartOptions
+	if req.Start != nil {
+		opts, err := startOptions(*req.Start)
+		if err != nil {
+			return nil, err
+		}
+		start = &opts
+	}
+	if err := s.VMs.Check(ctx, req.Name, spec); err != nil {
+		return nil, err
+	}
+	op := s.Operations.Begin("create", req.Name, req.Leash, func(ctx context.Context, report banger.ProgressFunc) (Result, error) {
+		detail, err := s.VMs.Create(ctx, req.Name, spec, start, report)
+		return Result{detail, lifecycle.Outcome{Changed: true}}, err
+	})
+	return &body[api.Operation]{view(op.Snapshot())}, nil
+}
+
+type startInput struct {
+	Ref  string `path:"ref"`
+	Body *api.StartRequest
+}
+
+func (s *Server) start(ctx context.Context, in *startInput) (*body[api.Operation], error) {
+	vm, err := s.VMs.Show(ctx, in.Ref)
+	if err != nil {
+		return nil, err
+	}
+	var req api.StartRequest
+	if in.Body != nil {
+		req = *in.Body
+	}
+	opts, err := startOptions(req)
+	if err != nil {
+		return nil, err
+	}
+	op := s.Operations.Begin("start", vm.Name, false, func(ctx context.Context, report banger.ProgressFunc) (Result, error) {
+		detail, outcome, err := s.VMs.Start(ctx, vm.ID, opts, report)
+		return Result{detail, outcome}, err
+	})
+	return &body[api.Operation]{view(op.Snapshot())}, nil
+}
+
+func (s *Server) operation(_ context.Context, in *operationInput) (*body[api.Operation], error) {
+	op, err := s.Operations.Get(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	return &body[api.Operation]{view(op.Snapshot())}, nil
+}
+
+func (s *Server) cancel(_ context.Context, in *operationInput) (*body[api.Operation], error) {
+	op, err := s.Operations.Get(in.ID)
+	if err != nil {
+		return nil, err
+	}
+	op.Cancel()
+	return &body[api.Operation]{view(op.Snapshot())}, nil
+}
+
+// events writes the operation after each change, until it has ended or the
+// client is gone.
+func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+	op, err := s.Operations.Get(r.PathValue("id"))
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	encoder := json.NewEncoder(w)
+	encoder.SetEscapeHTML(false)
+	control := http.NewResponseController(w)
+	for snapshot := range op.Watch(r.Context()) {
+		if encoder.Encode(view(snapshot)) != nil || control.Flush() != nil {
+			return // the client is gone
+		}
+	}
+}
+
+// view is an operation as it travels.
+func view(s operation.Snapshot[Result]) api.Operation {
+	v := api.Operation{
+		ID: s.ID, Kind: s.Kind, Target: s.Target, Status: api.OperationStatus(s.Status),
+		Progress: s.Progress, Started: s.Started,
+	}
+	if s.Status != operation.Running {
+		v.Ended = &s.Ended
+	}
+	if s.Status == operation.Done {
+		detail := tidyDetail(s.Result.Detail)
+		v.Result, v.Target = &detail, detail.Name // the daemon may have chosen the name
+		v.Changed, v.Note = s.Result.Outcome.Changed, s.Result.Outcome.Note
+	}
+	if s.Err != nil {
+		v.Error = wireError(s.Err)
+	}
+	return v
+}
+
+func statusText(status int) string { return strconv.Itoa(status) }

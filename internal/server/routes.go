@@ -1,0 +1,130 @@
+package server
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"reflect"
+	"sync"
+
+	"github.com/danielgtaylor/huma/v2"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/api"
+)
+
+// body is a reply with nothing but a body.
+type body[T any] struct{ Body T }
+
+// refInput is a request about one VM. huma sets no field of an embedded struct
+// that is not exported, so those with more to say have a Ref of their own.
+type refInput struct {
+	Ref string `path:"ref"`
+}
+
+// route is one line of the interface's description.
+type route struct {
+	method, path string
+	id           string // operationId in the document
+	summary      string
+	status       int // of success
+}
+
+// routes registers every route of internal/api.
+func (s *Server) routes(mux *http.ServeMux, h huma.API) {
+	errorReply := h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.ErrorReply](), true, "")
+	d := &docs{h, errorReply}
+
+	handle(d, route{http.MethodGet, api.RoutePing, "ping", "Who answers", 200}, s.ping)
+	handle(d, route{http.MethodGet, api.RouteVMs, "list-vms", "All VMs of this user, the oldest first", 200}, s.list)
+	handle(d, route{http.MethodPost, api.RouteVMs, "create-vm", "Make a VM, and start it if asked to", 202}, s.create)
+	handle(d, route{http.MethodGet, api.RouteVM, "show-vm", "One VM with everything that is known of it", 200}, s.show)
+	handle(d, route{http.MethodDelete, api.RouteVM, "delete-vm", "Delete a VM and its disks", 200}, s.delete)
+	handle(d, route{http.MethodPost, api.RouteVMStart, "start-vm", "Boot a VM", 202}, s.start)
+	handle(d, route{http.MethodPost, api.RouteVMStop, "stop-vm", "Have the guest power off, and kill the VM if it does not", 200}, s.stop)
+	handle(d, route{http.MethodPost, api.RouteVMKill, "kill-vm", "End a VM without asking the guest", 200}, s.kill)
+	handle(d, route{http.MethodGet, api.RouteOperation, "show-operation", "How far an operation is", 200}, s.operation)
+	handle(d, route{http.MethodDelete, api.RouteOperation, "cancel-operation", "Cancel an operation; it ends soon after", 200}, s.cancel)
+
+	operation := h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.Operation](), true, "")
+	raw(d, mux, route{http.MethodGet, api.RouteVMLogs, "logs-vm", "The console, a time stamp a line", 200},
+		s.logs, "text/plain", &huma.Schema{Type: huma.TypeString}, "ref")
+	raw(d, mux, route{http.MethodGet, api.RouteOperationEvents, "watch-operation",
+		"The operation now and after each change, one JSON object a line, until it has ended", 200},
+		s.events, "application/x-ndjson", operation, "id")
+	raw(d, mux, route{http.MethodPost, api.RouteDaemonStop, "stop-daemon", "Stop the daemon; VMs go on", 202},
+		s.stopDaemon, "", nil)
+	raw(d, mux, route{http.MethodGet, api.RouteOpenAPI, "openapi", "This document", 200},
+		document(h), "application/json", &huma.Schema{Type: huma.TypeObject})
+	mux.HandleFunc("/", nowhere)
+
+	// huma puts its own form of errors in, which no reply here has.
+	schemas := h.OpenAPI().Components.Schemas.Map()
+	delete(schemas, "ErrorModel")
+	delete(schemas, "ErrorDetail")
+}
+
+// docs is where routes describe themselves.
+type docs struct {
+	huma.API
+	errorReply *huma.Schema
+}
+
+// operation is a route's part of the document, without what huma adds to it.
+func (d *docs) operation(r route) huma.Operation {
+	return huma.Operation{
+		Method: r.method, Path: r.path, OperationID: r.id, Summary: r.summary, DefaultStatus: r.status,
+		// The body has been read by wrap, within its own bounds.
+		BodyReadTimeout: -1,
+		MaxBodyBytes:    -1,
+		Responses: map[string]*huma.Response{"default": {
+			Description: "Error",
+			Content:     map[string]*huma.MediaType{"application/json": {Schema: d.errorReply}},
+		}},
+	}
+}
+
+// handle registers a route whose bodies huma decodes and encodes.
+func handle[I, O any](d *docs, r route, handler func(context.Context, *I) (*O, error)) {
+	huma.Register(d.API, d.operation(r), func(ctx context.Context, in *I) (*O, error) {
+		out, err := handler(ctx, in)
+		if err != nil {
+			return nil, &replyError{*wireError(err)}
+		}
+		return out, nil
+	})
+}
+
+// raw registers a route that writes its reply itself, and describes it by hand.
+func raw(d *docs, mux *http.ServeMux, r route, handler http.HandlerFunc, content string, schema *huma.Schema, params ...string) {
+	op := d.operation(r)
+	success := &huma.Response{Description: http.StatusText(r.status)}
+	if schema != nil {
+		success.Content = map[string]*huma.MediaType{content: {Schema: schema}}
+	}
+	op.Responses[statusText(r.status)] = success
+	for _, name := range params {
+		op.Parameters = append(op.Parameters, &huma.Param{Name: name, In: "path", Required: true, Schema: &huma.Schema{Type: huma.TypeString}})
+	}
+	d.OpenAPI().AddOperation(&op)
+	mux.HandleFunc(r.method+" "+r.path, handler)
+}
+
+// document gives the OpenAPI document, which is made when first asked for.
+func document(h huma.API) http.HandlerFunc {
+	made := sync.OnceValues(func() ([]byte, error) { return json.Marshal(h.OpenAPI()) })
+	return func(w http.ResponseWriter, _ *http.Request) {
+		content, err := made()
+		if err != nil {
+			writeError(w, err)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(content) // the client is gone
+	}
+}
+
+// nowhere answers what no route takes, a known path with another method included.
+func nowhere(w http.ResponseWriter, r *http.Request) {
+	writeError(w, banger.Errorf(banger.KindNotFound, "there is no %s %s here", r.Method, r.URL.Path))
+}

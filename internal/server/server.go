@@ -1,0 +1,145 @@
+// Package server answers the daemon's HTTP requests: decode, call, encode. The
+// routes and bodies are those of internal/api; what they do is behind VMs and
+// the operations. It decides nothing about VMs and opens no path that a client
+// names.
+package server
+
+import (
+	"context"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/danielgtaylor/huma/v2"
+	"github.com/danielgtaylor/huma/v2/adapters/humago"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/api"
+	"banger.dev/banger/internal/lifecycle"
+	"banger.dev/banger/internal/operation"
+)
+
+// Bounds of what a client may send and how long it may take.
+const (
+	headerTimeout = 10 * time.Second
+	bodyTimeout   = 10 * time.Second
+	idleTimeout   = time.Minute
+	maxHeader     = 64 << 10
+	maxBody       = 1 << 20
+)
+
+// Result is what an operation of this server comes to.
+type Result struct {
+	Detail  banger.Detail
+	Outcome lifecycle.Outcome
+}
+
+// Config is what a Server is made of. All of it is required.
+type Config struct {
+	VMs        VMs
+	Operations *operation.Registry[Result]
+	Stop       func()    // asked to by a client, after the reply; it must not wait for the server
+	Version    string    // of this build
+	PID        int       // of this process
+	Since      time.Time // when it started
+	Log        *slog.Logger
+}
+
+// Server serves one daemon. All methods may be called from any goroutine.
+type Server struct {
+	Config
+	handler http.Handler
+	http    *http.Server
+
+	// mu guards what follows.
+	mu     sync.Mutex
+	active int       // requests that are being answered
+	last   time.Time // when the last request ended
+}
+
+// New makes a server that does not listen yet.
+func New(cfg Config) *Server {
+	s := &Server{Config: cfg, last: cfg.Since}
+	mux := http.NewServeMux()
+	s.routes(mux, s.newAPI(mux))
+	s.handler = s.wrap(mux)
+	s.http = &http.Server{
+		Handler:           s.handler,
+		ReadHeaderTimeout: headerTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
+	}
+	return s
+}
+
+// newAPI sets huma up to take and give exactly the types of internal/api:
+// neither links to schemas in the bodies nor its own form of errors.
+func (s *Server) newAPI(mux *http.ServeMux) huma.API {
+	config := huma.Config{
+		OpenAPI: &huma.OpenAPI{
+			OpenAPI: "3.1.0",
+			Info: &huma.Info{
+				Title:       "banger",
+				Description: "The daemon behind the banger command, over its unix socket.",
+				Version:     s.Version,
+			},
+		},
+		Formats:       map[string]huma.Format{"application/json": huma.DefaultJSONFormat, "json": huma.DefaultJSONFormat},
+		DefaultFormat: "application/json",
+		Transformers:  []huma.Transformer{plainError},
+	}
+	config.FieldsOptionalByDefault = true
+	made := humago.New(mux, config)
+	made.UseMiddleware(plainStatus)
+	return made
+}
+
+// Handler is the server without a listener.
+func (s *Server) Handler() http.Handler { return s.handler }
+
+// Serve answers at l until Shutdown, and is then nil.
+func (s *Server) Serve(l net.Listener) error {
+	if err := s.http.Serve(l); err != http.ErrServerClosed {
+		return err
+	}
+	return nil
+}
+
+// Shutdown closes the listener and waits for the requests under way. Those that
+// are not answered when ctx ends are cut off; the error is then ctx's.
+func (s *Server) Shutdown(ctx context.Context) error {
+	err := s.http.Shutdown(ctx)
+	if err != nil {
+		_ = s.http.Close()
+	}
+	return err
+}
+
+// Activity is how many requests are being answered, and when the last one
+// ended: at first, when the daemon started.
+func (s *Server) Activity() (requests int, last time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.active, s.last
+}
+
+func (s *Server) begin() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.active++
+}
+
+func (s *Server) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.active--
+	s.last = time.Now()
+}
+
+// ping says who answers.
+func (s *Server) ping(context.Context, *struct{}) (*body[api.Ping], error) {
+	return &body[api.Ping]{api.Ping{API: api.Version, Version: s.Version, PID: s.PID, Since: s.Since}}, nil
+}

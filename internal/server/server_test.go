@@ -1,0 +1,531 @@
+package server_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/api"
+	"banger.dev/banger/internal/operation"
+	"banger.dev/banger/internal/server"
+	"banger.dev/banger/internal/server/servertest"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+// world is a server that listens, and what is behind it.
+type world struct {
+	t    *testing.T
+	vms  *servertest.VMs
+	ops  *operation.Registry[server.Result]
+	srv  *server.Server
+	http *httptest.Server
+	log  *logBuffer
+	stop chan struct{} // closed when a client has asked to stop
+}
+
+// logBuffer is written to by many goroutines.
+type logBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+func newWorld(t *testing.T, vms *servertest.VMs) *world {
+	t.Helper()
+	w := &world{t: t, vms: vms, log: &logBuffer{}, stop: make(chan struct{})}
+	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	w.ops = operation.New[server.Result](log)
+	w.srv = server.New(server.Config{
+		VMs: vms, Operations: w.ops, Stop: func() { close(w.stop) },
+		Version: "v9-test", PID: 4321, Since: time.Date(2025, 1, 2, 3, 4, 5, 0, time.UTC), Log: log,
+	})
+	w.http = httptest.NewServer(w.srv.Handler())
+	t.Cleanup(func() {
+		if err := w.ops.Shutdown(context.Background()); err != nil {
+			t.Error(err)
+		}
+		w.http.Client().CloseIdleConnections()
+		w.http.Close()
+	})
+	return w
+}
+
+// do sends a request and gives the reply's status, headers and body.
+func (w *world) do(method, path, body string) (int, http.Header, string) {
+	w.t.Helper()
+	req, err := http.NewRequestWithContext(w.t.Context(), method, w.http.URL+path, strings.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	reply, err := w.http.Client().Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer reply.Body.Close()
+	content, err := io.ReadAll(reply.Body)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return reply.StatusCode, reply.Header, string(content)
+}
+
+// get decodes a reply with this status.
+func get[T any](w *world, method, path, body string, status int) T {
+	w.t.Helper()
+	code, _, content := w.do(method, path, body)
+	var v T
+	decoder := json.NewDecoder(strings.NewReader(content))
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&v); err != nil || code != status {
+		w.t.Fatalf("%s %s: %d, want %d: %s %v", method, path, code, status, content, err)
+	}
+	return v
+}
+
+// create makes a VM and waits for it.
+func (w *world) create(body string) api.Operation {
+	w.t.Helper()
+	return w.follow(get[api.Operation](w, "POST", api.RouteVMs, body, 202))
+}
+
+// follow reads an operation's events to the end, and checks that it is one.
+func (w *world) follow(op api.Operation) api.Operation {
+	w.t.Helper()
+	code, header, content := w.do("GET", "/v1/operations/"+op.ID+"/events", "")
+	if code != 200 || header.Get("Content-Type") != "application/x-ndjson" {
+		w.t.Fatalf("events: %d %s", code, content)
+	}
+	lines := strings.Split(strings.TrimSuffix(content, "\n"), "\n")
+	var last api.Operation
+	if err := json.Unmarshal([]byte(lines[len(lines)-1]), &last); err != nil {
+		w.t.Fatal(err)
+	}
+	if last.Status == api.OperationRunning || last.Ended == nil || last.ID != op.ID {
+		w.t.Fatalf("the events end with %s", lines[len(lines)-1])
+	}
+	return last
+}
+
+func TestVerbs(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{Text: "booting\n"})
+	op := w.create(`{"name":"box","spec":{"labels":{"a":"<b>"}},"start":{}}`)
+	if op.Status != api.OperationDone || op.Result == nil || op.Result.State != banger.StateRunning || !op.Changed || op.Target != "box" {
+		t.Fatalf("%+v", op)
+	}
+	if op.Result.Spec.Memory != banger.DefaultMemory || op.Result.Spec.Work != 0 || op.Result.Spec.VMM != banger.VMMAuto {
+		t.Errorf("defaults: %+v", op.Result.Spec)
+	}
+	if again := get[api.Operation](w, "GET", "/v1/operations/"+op.ID, "", 200); again.Status != api.OperationDone {
+		t.Errorf("%+v", again)
+	}
+	if vm := get[banger.Detail](w, "GET", "/v1/vms/box", "", 200); vm.ID != op.Result.ID || vm.Labels["a"] != "<b>" {
+		t.Errorf("%+v", vm)
+	}
+	if vms := get[[]banger.VM](w, "GET", api.RouteVMs, "", 200); len(vms) != 1 {
+		t.Errorf("%+v", vms)
+	}
+	start := w.follow(get[api.Operation](w, "POST", "/v1/vms/box/start", `{"wait":"init"}`, 202))
+	if start.Status != api.OperationDone || start.Changed || start.Progress.Message != "init" {
+		t.Errorf("start of a running one: %+v", start)
+	}
+	if e := get[api.ErrorReply](w, "DELETE", "/v1/vms/box", "", 409); e.Error.Next != "banger vm delete --force box" {
+		t.Errorf("%+v", e)
+	}
+	for _, c := range []struct {
+		path, body, note string
+		changed          bool
+	}{
+		{"stop", "", "10s", true},
+		{"stop", `{"timeout_ms":1500}`, "1.5s", false},
+		{"kill", "", "", false},
+	} {
+		if r := get[api.VerbReply](w, "POST", "/v1/vms/box/"+c.path, c.body, 200); r.Changed != c.changed || r.Note != c.note || r.VM.Name != "box" {
+			t.Errorf("%+v: %+v", c, r)
+		}
+	}
+	w.follow(get[api.Operation](w, "POST", "/v1/vms/box/start", "", 202))
+	if code, header, text := w.do("GET", "/v1/vms/box/logs", ""); code != 200 || text != "booting\n" || !strings.HasPrefix(header.Get("Content-Type"), "text/plain") {
+		t.Errorf("logs: %d %q", code, text)
+	}
+	if r := get[api.VerbReply](w, "DELETE", "/v1/vms/box?force=true", "", 200); !r.Changed || r.VM.Name != "box" {
+		t.Errorf("delete: %+v", r)
+	}
+	if _, _, text := w.do("GET", api.RouteVMs, ""); text != "[]\n" {
+		t.Errorf("no VMs: %q", text)
+	}
+}
+
+// Whatever is wrong with a request is said in the one form, and no operation begins.
+func TestRefusals(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{})
+	w.create(`{"name":"box"}`)
+	big := `{"name":"` + strings.Repeat("x", 1<<20) + `"}`
+	for name, c := range map[string]struct {
+		method, path, body string
+		status             int
+		kind               banger.Kind
+		says               string
+	}{
+		"taken name":        {"POST", api.RouteVMs, `{"name":"box"}`, 409, banger.KindConflict, "exists already"},
+		"bad name":          {"POST", api.RouteVMs, `{"name":"../x"}`, 400, banger.KindInvalid, "../x"},
+		"bad memory":        {"POST", api.RouteVMs, `{"spec":{"memory_bytes":1}}`, 400, banger.KindInvalid, "--memory"},
+		"wrong type":        {"POST", api.RouteVMs, `{"spec":{"vcpus":"two"}}`, 400, banger.KindInvalid, "spec.vcpus"},
+		"fraction":          {"POST", api.RouteVMs, `{"spec":{"vcpus":1.5}}`, 400, banger.KindInvalid, "spec.vcpus"},
+		"unknown field":     {"POST", api.RouteVMs, `{"spec":{"cpus":2}}`, 400, banger.KindInvalid, "spec.cpus"},
+		"no JSON":           {"POST", api.RouteVMs, `{"name":`, 400, banger.KindInvalid, "body"},
+		"no body":           {"POST", api.RouteVMs, "", 400, banger.KindInvalid, "body"},
+		"long body":         {"POST", api.RouteVMs, big, 400, banger.KindInvalid, "longer than"},
+		"bad wait":          {"POST", api.RouteVMs, `{"start":{"wait":"later"}}`, 400, banger.KindInvalid, "--wait"},
+		"negative timeout":  {"POST", "/v1/vms/box/start", `{"timeout_ms":-1}`, 400, banger.KindInvalid, "--timeout"},
+		"endless timeout":   {"POST", "/v1/vms/box/stop", `{"timeout_ms":9223372036854775807}`, 400, banger.KindInvalid, "--timeout"},
+		"bad query":         {"DELETE", "/v1/vms/box?force=perhaps", "", 400, banger.KindInvalid, "force"},
+		"start of nothing":  {"POST", "/v1/vms/nothing/start", `{"wait":"later"}`, 404, banger.KindNotFound, "nothing"},
+		"stop of nothing":   {"POST", "/v1/vms/nothing/stop", "", 404, banger.KindNotFound, "nothing"},
+		"kill of nothing":   {"POST", "/v1/vms/nothing/kill", "", 404, banger.KindNotFound, "nothing"},
+		"delete of nothing": {"DELETE", "/v1/vms/nothing", "", 404, banger.KindNotFound, "nothing"},
+		"show of nothing":   {"GET", "/v1/vms/a%20%2Fb", "", 404, banger.KindNotFound, `a /b`},
+		"logs of nothing":   {"GET", "/v1/vms/nothing/logs", "", 404, banger.KindNotFound, "nothing"},
+		"no operation":      {"GET", "/v1/operations/nothing", "", 404, banger.KindNotFound, "nothing"},
+		"no events":         {"GET", "/v1/operations/nothing/events", "", 404, banger.KindNotFound, "nothing"},
+		"no cancel":         {"DELETE", "/v1/operations/nothing", "", 404, banger.KindNotFound, "nothing"},
+		"no route":          {"GET", "/v2/vms", "", 404, banger.KindNotFound, "/v2/vms"},
+		"no method":         {"PUT", api.RouteVMs, "", 404, banger.KindNotFound, "PUT"},
+		"panic":             {"GET", "/v1/vms/panic", "", 500, banger.KindInternal, "defect"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			code, header, content := w.do(c.method, c.path, c.body)
+			var reply api.ErrorReply
+			decoder := json.NewDecoder(strings.NewReader(content))
+			decoder.DisallowUnknownFields()
+			if err := decoder.Decode(&reply); err != nil {
+				t.Fatalf("%d %s: %v", code, content, err)
+			}
+			if code != c.status || reply.Error.Kind != c.kind || !strings.Contains(reply.Error.Message, c.says) {
+				t.Errorf("%d %s", code, content)
+			}
+			if strings.Contains(reply.Error.Message, "\n") || header.Get("Content-Type") != "application/json" || header.Get(api.HeaderAPI) != "1" {
+				t.Errorf("%q %v", reply.Error.Message, header)
+			}
+		})
+	}
+	if !strings.Contains(w.log.String(), "servertest/vms.go") {
+		t.Error("no stack of the panic in the log")
+	}
+	if vms := get[[]banger.VM](w, "GET", api.RouteVMs, "", 200); len(vms) != 1 {
+		t.Errorf("something was made: %+v", vms)
+	}
+}
+
+func TestFailedOperation(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{})
+	op := w.create(`{"name":"box","spec":{"image":"absent"}}`)
+	if op.Status != api.OperationFailed || op.Error == nil || op.Error.Kind != banger.KindNotFound || op.Error.Next != "banger image list" || op.Result != nil {
+		t.Errorf("%+v", op)
+	}
+	op = w.create(`{"name":"box","spec":{"image":"panic"}}`)
+	if op.Status != api.OperationFailed || op.Error.Kind != banger.KindInternal || strings.Contains(op.Error.Message, "goroutine") {
+		t.Errorf("%+v", op)
+	}
+}
+
+func TestCancelledOperation(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{Hold: make(chan struct{})})
+	op := get[api.Operation](w, "POST", api.RouteVMs, `{"name":"box"}`, 202)
+	if op.Status != api.OperationRunning {
+		t.Errorf("%+v", op)
+	}
+	get[api.Operation](w, "DELETE", "/v1/operations/"+op.ID, "", 200)
+	if op = w.follow(op); op.Status != api.OperationCancelled || op.Error.Kind != banger.KindCancelled {
+		t.Errorf("%+v", op)
+	}
+}
+
+// The events come one by one, and a client that leaves takes its operation along.
+func TestLeashedClientLeaves(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{Hold: make(chan struct{})})
+	op := get[api.Operation](w, "POST", api.RouteVMs, `{"name":"box","leash":true}`, 202)
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	req, err := http.NewRequestWithContext(ctx, "GET", w.http.URL+"/v1/operations/"+op.ID+"/events", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply, err := w.http.Client().Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reply.Body.Close()
+	decoder := json.NewDecoder(reply.Body)
+	for event := (api.Operation{}); event.Progress == nil; { // it arrives while the operation runs
+		if err := decoder.Decode(&event); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave()
+	// Whoever follows it now would be a watcher himself, and might be one before
+	// the server sees that the first has left.
+	for op.Status == api.OperationRunning {
+		op = get[api.Operation](w, "GET", "/v1/operations/"+op.ID, "", 200)
+	}
+	if op.Status != api.OperationCancelled {
+		t.Errorf("%+v", op)
+	}
+}
+
+func TestDaemonStop(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{})
+	if code, _, _ := w.do("POST", api.RouteDaemonStop, ""); code != 202 {
+		t.Errorf("%d", code)
+	}
+	<-w.stop
+}
+
+func TestPingAndHeaders(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{})
+	if p := get[api.Ping](w, "GET", api.RoutePing, "", 200); p.API != api.Version || p.Version != "v9-test" || p.PID != 4321 || p.Since.Year() != 2025 {
+		t.Errorf("%+v", p)
+	}
+	_, first, _ := w.do("GET", api.RoutePing, "")
+	_, second, _ := w.do("POST", "/v1/vms/nothing/kill", "")
+	id := second.Get(api.HeaderRequestID)
+	if first.Get(api.HeaderVersion) != "v9-test" || id == "" || id == first.Get(api.HeaderRequestID) {
+		t.Errorf("%v %v", first, second)
+	}
+	w.http.Close() // the line is written after the reply
+	for line := range strings.Lines(w.log.String()) {
+		if strings.Contains(line, "request="+id) {
+			for _, want := range []string{"level=INFO", "method=POST", "path=/v1/vms/nothing/kill", "status=404", "duration="} {
+				if !strings.Contains(line, want) {
+					t.Errorf("%s is not in %s", want, line)
+				}
+			}
+			return
+		}
+	}
+	t.Errorf("request %s is not in the log:\n%s", id, w.log)
+}
+
+// The daemon leaves when nobody has asked for anything for a while.
+func TestActivity(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{Hold: make(chan struct{})})
+	if n, last := w.srv.Activity(); n != 0 || last.Year() != 2025 {
+		t.Errorf("before: %d, %s", n, last)
+	}
+	op := get[api.Operation](w, "POST", api.RouteVMs, `{"name":"box"}`, 202)
+	reply, err := w.http.Client().Get(w.http.URL + "/v1/operations/" + op.ID + "/events")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reply.Body.Close()
+	if n, _ := w.srv.Activity(); n != 1 {
+		t.Errorf("while one watches: %d", n)
+	}
+	w.vms.Hold <- struct{}{}
+	if _, err := io.Copy(io.Discard, reply.Body); err != nil {
+		t.Fatal(err)
+	}
+	w.http.Close()
+	if n, last := w.srv.Activity(); n != 0 || last.Year() == 2025 {
+		t.Errorf("after: %d, %s", n, last)
+	}
+}
+
+// fields lists the paths of all members of a JSON value.
+func fields(prefix string, v any, into map[string]bool) {
+	switch v := v.(type) {
+	case map[string]any:
+		for name, member := range v {
+			into[prefix+"."+name] = true
+			fields(prefix+"."+name, member, into)
+		}
+	case []any:
+		for _, member := range v {
+			fields(prefix+"[]", member, into)
+		}
+	}
+}
+
+// The members of every reply are a promise to scripts: one may be added, here
+// and in testdata/fields.txt, and none may go.
+func TestReplyFields(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{})
+	w.create(`{"name":"box","spec":{"labels":{"k":"v"},"env":["A=b"],"workdir":"/w","user":"u","ephemeral":true,"kernel":"k"},"start":{"leased":true}}`)
+	failed := w.create(`{"spec":{"image":"absent"}}`)
+	got := map[string]bool{}
+	for _, c := range [][3]string{
+		{"ping", "GET", api.RoutePing},
+		{"list", "GET", api.RouteVMs},
+		{"show", "GET", "/v1/vms/box"},
+		{"start", "POST", "/v1/vms/box/start"},
+		{"failed", "GET", "/v1/operations/" + failed.ID},
+		{"stop", "POST", "/v1/vms/box/stop"},
+		{"error", "GET", "/v1/vms/nothing"},
+	} {
+		_, _, content := w.do(c[1], c[2], "")
+		var v any
+		if err := json.Unmarshal([]byte(content), &v); err != nil {
+			t.Fatalf("%s: %v", content, err)
+		}
+		if c[0] == "start" {
+			done, err := json.Marshal(w.follow(api.Operation{ID: v.(map[string]any)["id"].(string)}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := json.Unmarshal(done, &v); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if op, ok := v.(map[string]any); ok && c[0] == "start" {
+			op["result"] = nil // as in show
+		}
+		fields(c[0], v, got)
+	}
+	golden, err := os.ReadFile("testdata/fields.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]bool{}
+	for line := range strings.Lines(string(golden)) {
+		want[strings.TrimSpace(line)] = true
+	}
+	for name := range want {
+		if !got[name] {
+			t.Errorf("%s is gone", name)
+		}
+	}
+	for name := range got {
+		if !want[name] {
+			t.Errorf("%s is new: add it to testdata/fields.txt", name)
+		}
+	}
+}
+
+// Every route is in the document and leads somewhere.
+func TestDocument(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{})
+	type media struct {
+		Schema map[string]any `json:"schema"`
+	}
+	type reply struct {
+		Content map[string]media `json:"content"`
+	}
+	type op struct {
+		Responses map[string]reply `json:"responses"`
+	}
+	code, _, content := w.do("GET", api.RouteOpenAPI, "")
+	var doc struct {
+		OpenAPI    string                   `json:"openapi"`
+		Paths      map[string]map[string]op `json:"paths"`
+		Components struct {
+			Schemas map[string]any `json:"schemas"`
+		} `json:"components"`
+	}
+	if err := json.Unmarshal([]byte(content), &doc); err != nil || code != 200 {
+		t.Fatalf("%d %v", code, err)
+	}
+	if !strings.HasPrefix(doc.OpenAPI, "3.1") {
+		t.Errorf("openapi: %q", doc.OpenAPI)
+	}
+	for path, methods := range map[string]string{
+		api.RoutePing: "get", api.RouteOpenAPI: "get", api.RouteVMs: "get post", api.RouteVM: "get delete",
+		api.RouteVMStart: "post", api.RouteVMStop: "post", api.RouteVMKill: "post", api.RouteVMLogs: "get",
+		api.RouteOperation: "get delete", api.RouteOperationEvents: "get", api.RouteDaemonStop: "post",
+	} {
+		for _, method := range strings.Fields(methods) {
+			described, ok := doc.Paths[path][method]
+			if !ok {
+				t.Errorf("%s %s is not described", method, path)
+				continue
+			}
+			if ref := described.Responses["default"].Content["application/json"].Schema["$ref"]; ref != "#/components/schemas/ErrorReply" {
+				t.Errorf("%s %s: errors are %v", method, path, ref)
+			}
+			_, _, answer := w.do(strings.ToUpper(method), strings.NewReplacer("{ref}", "nothing", "{id}", "nothing").Replace(path), "")
+			if strings.Contains(answer, "there is no ") {
+				t.Errorf("%s %s leads nowhere", method, path)
+			}
+		}
+		if n := len(doc.Paths[path]); n != len(strings.Fields(methods)) {
+			t.Errorf("%s: %d methods are described, want %s", path, n, methods)
+		}
+	}
+	if n := len(doc.Paths); n != 11 {
+		t.Errorf("%d paths", n)
+	}
+	for _, name := range []string{"ErrorModel", "ErrorDetail"} {
+		if doc.Components.Schemas[name] != nil {
+			t.Errorf("%s is no type of ours", name)
+		}
+	}
+	refs := map[string]bool{}
+	collectRefs(t, content, refs)
+	for ref := range refs {
+		if name, ok := strings.CutPrefix(ref, "#/components/schemas/"); !ok || doc.Components.Schemas[name] == nil {
+			t.Errorf("%s leads nowhere", ref)
+		}
+	}
+}
+
+func collectRefs(t *testing.T, document string, into map[string]bool) {
+	t.Helper()
+	decoder := json.NewDecoder(strings.NewReader(document))
+	for after := false; ; {
+		token, err := decoder.Token()
+		if err == io.EOF {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if after {
+			into[fmt.Sprint(token)] = true
+		}
+		after = token == "$ref"
+	}
+}
+
+// The routes of internal/api that the test above lists are all there are.
+func TestEveryRouteConstantIsTested(t *testing.T) {
+	source, err := os.ReadFile("../api/api.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(source), "\n\tRoute"); n != 11 {
+		t.Errorf("%d route constants: add the new one to TestDocument", n)
+	}
+}
+
+func BenchmarkNew(b *testing.B) {
+	log := slog.New(slog.DiscardHandler)
+	for b.Loop() {
+		server.New(server.Config{VMs: &servertest.VMs{}, Operations: operation.New[server.Result](log), Log: log})
+	}
+}

@@ -1,0 +1,213 @@
+// Package servertest has a small world of VMs that behaves as server.VMs says,
+// for tests of the server and of the client. It is not for anything that ships.
+package servertest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/lifecycle"
+)
+
+// host is what bounds a spec here.
+var host = banger.Host{CPUs: 2, Memory: 8 * banger.GiB}
+
+// VMs is the world. The zero value has no VMs in it. Set the fields before use.
+type VMs struct {
+	// Hold, when not nil, is received from by Create and Start after their first
+	// report. They give up with their context.
+	Hold chan struct{}
+	// Text is every VM's console.
+	Text string
+
+	mu  sync.Mutex
+	vms []banger.Detail
+}
+
+// created is when every VM of the world was made.
+var created = time.Date(2025, 1, 2, 3, 4, 5, 0, time.UTC)
+
+// Check is server.VMs's.
+func (w *VMs) Check(_ context.Context, name string, spec banger.Spec) error {
+	if name != "" {
+		if err := banger.ValidateName(name); err != nil {
+			return err
+		}
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if i := w.find(name); i >= 0 {
+		return banger.Errorf(banger.KindConflict, "a VM named %q exists already (id %s)", name, w.vms[i].ID).
+			WithNext("banger vm delete %s", name)
+	}
+	return spec.Validate(host)
+}
+
+// Create is server.VMs's.
+func (w *VMs) Create(ctx context.Context, name string, spec banger.Spec, start *lifecycle.StartOptions, report banger.ProgressFunc) (banger.Detail, error) {
+	report.Report(banger.Progress{Stage: "pull image", Message: "pulling", Done: 1, Total: 2, Bytes: true})
+	if err := w.wait(ctx); err != nil {
+		return banger.Detail{}, err
+	}
+	if spec.Image == "absent" {
+		return banger.Detail{}, banger.Errorf(banger.KindNotFound, "no image %q", spec.Image).WithNext("banger image list")
+	}
+	if spec.Image == "panic" {
+		panic("a defect")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	n := len(w.vms) + 1
+	if name == "" {
+		name = fmt.Sprint("vm-", n)
+	}
+	d := banger.Detail{Spec: spec, VM: banger.VM{
+		ID: fmt.Sprintf("%016x", n), Name: name, State: banger.StateStopped, Intent: banger.IntentStopped,
+		Image: spec.Image, VCPUs: spec.VCPUs, MemoryBytes: spec.Memory, DiskBytes: spec.Disk, WorkBytes: spec.Work,
+		Labels: spec.Labels, Created: created,
+	}}
+	if start != nil {
+		run(&d)
+	}
+	w.vms = append(w.vms, d)
+	return d, nil
+}
+
+// Start is server.VMs's.
+func (w *VMs) Start(ctx context.Context, ref string, opts lifecycle.StartOptions, report banger.ProgressFunc) (banger.Detail, lifecycle.Outcome, error) {
+	report.Report(banger.Progress{Stage: "boot", Message: string(opts.Wait)})
+	if err := w.wait(ctx); err != nil {
+		return banger.Detail{}, lifecycle.Outcome{}, err
+	}
+	var after banger.Detail
+	outcome, err := w.change(ref, func(d *banger.Detail) bool {
+		changed := d.State != banger.StateRunning
+		run(d)
+		after = *d
+		return changed
+	})
+	return after, outcome, err
+}
+
+// Stop is server.VMs's; the guest takes the timeout as its note.
+func (w *VMs) Stop(_ context.Context, ref string, timeout time.Duration) (banger.VM, lifecycle.Outcome, error) {
+	vm, outcome, err := w.halt(ref)
+	outcome.Note = timeout.String()
+	return vm, outcome, err
+}
+
+// Kill is server.VMs's.
+func (w *VMs) Kill(_ context.Context, ref string) (banger.VM, lifecycle.Outcome, error) {
+	return w.halt(ref)
+}
+
+// Delete is server.VMs's.
+func (w *VMs) Delete(_ context.Context, ref string, force bool) (banger.VM, lifecycle.Outcome, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := w.find(ref)
+	if i < 0 {
+		return banger.VM{}, lifecycle.Outcome{}, missing(ref)
+	}
+	vm := w.vms[i].VM
+	if vm.State == banger.StateRunning && !force {
+		return banger.VM{}, lifecycle.Outcome{}, banger.Errorf(banger.KindConflict, "%s is running", vm.Name).
+			WithNext("banger vm delete --force %s", vm.Name)
+	}
+	w.vms = append(w.vms[:i], w.vms[i+1:]...)
+	return vm, lifecycle.Outcome{Changed: true}, nil
+}
+
+// List is server.VMs's.
+func (w *VMs) List(context.Context) ([]banger.VM, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var list []banger.VM
+	for _, d := range w.vms {
+		list = append(list, d.VM)
+	}
+	return list, nil
+}
+
+// Show is server.VMs's; a VM named panic makes it panic.
+func (w *VMs) Show(_ context.Context, ref string) (banger.Detail, error) {
+	if ref == "panic" {
+		panic("a defect")
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := w.find(ref)
+	if i < 0 {
+		return banger.Detail{}, missing(ref)
+	}
+	return w.vms[i], nil
+}
+
+// Console is server.VMs's.
+func (w *VMs) Console(_ context.Context, ref string) (io.ReadCloser, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.find(ref) < 0 {
+		return nil, missing(ref)
+	}
+	return io.NopCloser(strings.NewReader(w.Text)), nil
+}
+
+func (w *VMs) wait(ctx context.Context) error {
+	if w.Hold == nil {
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-w.Hold:
+		return nil
+	}
+}
+
+func (w *VMs) halt(ref string) (banger.VM, lifecycle.Outcome, error) {
+	var after banger.VM
+	outcome, err := w.change(ref, func(d *banger.Detail) bool {
+		changed := d.State == banger.StateRunning
+		d.State, d.Intent, d.Handles, d.Started = banger.StateStopped, banger.IntentStopped, nil, nil
+		after = d.VM
+		return changed
+	})
+	return after, outcome, err
+}
+
+func (w *VMs) change(ref string, f func(*banger.Detail) bool) (lifecycle.Outcome, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	i := w.find(ref)
+	if i < 0 {
+		return lifecycle.Outcome{}, missing(ref)
+	}
+	return lifecycle.Outcome{Changed: f(&w.vms[i])}, nil
+}
+
+// find is the index of the VM with this name or id, or -1. w.mu is held.
+func (w *VMs) find(ref string) int {
+	for i, d := range w.vms {
+		if d.Name == ref || d.ID == ref {
+			return i
+		}
+	}
+	return -1
+}
+
+func run(d *banger.Detail) {
+	started := created.Add(time.Hour)
+	d.State, d.Intent, d.Started = banger.StateRunning, banger.IntentRunning, &started
+	d.Handles = &banger.Handles{BootID: "boot", PID: 1234, MonitorPID: 1233, VMM: "qemu", Accel: "tcg", Disk: "qcow2"}
+	d.Paths = map[string]string{"dir": "/somewhere"}
+}
+
+func missing(ref string) error {
+	return banger.Errorf(banger.KindNotFound, "no VM named %q", ref).WithNext("banger vm list")
+}

@@ -1,0 +1,154 @@
+package server
+
+import (
+	"context"
+	"io"
+	"net/http"
+	"time"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/api"
+	"banger.dev/banger/internal/lifecycle"
+)
+
+// VMs is what the server needs done. A ref is a VM's name, id, or unique prefix
+// of its id; one that nothing has is banger.KindNotFound. Methods are safe for
+// concurrent use.
+type VMs interface {
+	// Check says whether Create could be asked for this: a bad value is
+	// KindInvalid, a taken name KindConflict. It changes nothing.
+	Check(ctx context.Context, name string, spec banger.Spec) error
+	// Create makes a VM, and starts it unless start is nil. After an error
+	// nothing of it is left. A name of "" lets it choose.
+	Create(ctx context.Context, name string, spec banger.Spec, start *lifecycle.StartOptions, report banger.ProgressFunc) (banger.Detail, error)
+	Start(ctx context.Context, ref string, opts lifecycle.StartOptions, report banger.ProgressFunc) (banger.Detail, lifecycle.Outcome, error)
+	Stop(ctx context.Context, ref string, timeout time.Duration) (banger.VM, lifecycle.Outcome, error)
+	Kill(ctx context.Context, ref string) (banger.VM, lifecycle.Outcome, error)
+	Delete(ctx context.Context, ref string, force bool) (banger.VM, lifecycle.Outcome, error)
+	List(ctx context.Context) ([]banger.VM, error)
+	Show(ctx context.Context, ref string) (banger.Detail, error)
+	// Console is what the guest has written to its console, as it is now.
+	Console(ctx context.Context, ref string) (io.ReadCloser, error)
+}
+
+// maxTimeout bounds what a client may ask for.
+const maxTimeout = 24 * time.Hour
+
+func (s *Server) list(ctx context.Context, _ *struct{}) (*body[[]banger.VM], error) {
+	vms, err := s.VMs.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	list := make([]banger.VM, len(vms)) // [] and never null
+	for i, vm := range vms {
+		list[i] = tidy(vm)
+	}
+	return &body[[]banger.VM]{list}, nil
+}
+
+func (s *Server) show(ctx context.Context, in *refInput) (*body[banger.Detail], error) {
+	detail, err := s.VMs.Show(ctx, in.Ref)
+	if err != nil {
+		return nil, err
+	}
+	return &body[banger.Detail]{tidyDetail(detail)}, nil
+}
+
+type stopInput struct {
+	Ref  string `path:"ref"`
+	Body *api.StopRequest
+}
+
+func (s *Server) stop(ctx context.Context, in *stopInput) (*body[api.VerbReply], error) {
+	timeout := lifecycle.DefaultStopTimeout
+	if in.Body != nil && in.Body.TimeoutMS != 0 {
+		var err error
+		if timeout, err = duration(in.Body.TimeoutMS); err != nil {
+			return nil, err
+		}
+	}
+	return verb(s.VMs.Stop(ctx, in.Ref, timeout))
+}
+
+// kill and delete go on when the client leaves: a VM is not half killed.
+func (s *Server) kill(ctx context.Context, in *refInput) (*body[api.VerbReply], error) {
+	return verb(s.VMs.Kill(context.WithoutCancel(ctx), in.Ref))
+}
+
+type deleteInput struct {
+	Ref   string `path:"ref"`
+	Force bool   `query:"force" doc:"Kill the VM first if it runs."`
+}
+
+func (s *Server) delete(ctx context.Context, in *deleteInput) (*body[api.VerbReply], error) {
+	return verb(s.VMs.Delete(context.WithoutCancel(ctx), in.Ref, in.Force))
+}
+
+func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
+	console, err := s.VMs.Console(r.Context(), r.PathValue("ref"))
+	if err != nil {
+		writeError(w, err)
+		return
+	}
+	defer console.Close()
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	if _, err := io.Copy(w, console); err != nil {
+		s.Log.WarnContext(r.Context(), "console cut off", "ref", r.PathValue("ref"), "error", err)
+		panic(http.ErrAbortHandler) // so that the client sees that there was more
+	}
+}
+
+// stopDaemon answers first: the client must not take our end for a crash.
+func (s *Server) stopDaemon(w http.ResponseWriter, _ *http.Request) {
+	w.WriteHeader(http.StatusAccepted)
+	_ = http.NewResponseController(w).Flush() // the client is gone; we stop all the same
+	s.Stop()
+}
+
+func verb(vm banger.VM, outcome lifecycle.Outcome, err error) (*body[api.VerbReply], error) {
+	if err != nil {
+		return nil, err
+	}
+	return &body[api.VerbReply]{api.VerbReply{VM: tidy(vm), Changed: outcome.Changed, Note: outcome.Note}}, nil
+}
+
+// tidy makes maps objects in JSON, also without anything in them.
+func tidy(vm banger.VM) banger.VM {
+	if vm.Labels == nil {
+		vm.Labels = map[string]string{}
+	}
+	return vm
+}
+
+func tidyDetail(d banger.Detail) banger.Detail {
+	d.VM = tidy(d.VM)
+	if d.Paths == nil {
+		d.Paths = map[string]string{}
+	}
+	return d
+}
+
+// startOptions reads what a client says of a start.
+func startOptions(req api.StartRequest) (lifecycle.StartOptions, error) {
+	opts := lifecycle.StartOptions{Wait: lifecycle.WaitFor(req.Wait), Leased: req.Leased}
+	switch opts.Wait {
+	case "":
+		opts.Wait = lifecycle.WaitReady
+	case lifecycle.WaitReady, lifecycle.WaitInit:
+	default:
+		return opts, banger.Errorf(banger.KindInvalid, "--wait %q: must be %s or %s", req.Wait, lifecycle.WaitReady, lifecycle.WaitInit)
+	}
+	opts.Timeout = lifecycle.DefaultStartTimeout
+	var err error
+	if req.TimeoutMS != 0 {
+		opts.Timeout, err = duration(req.TimeoutMS)
+	}
+	return opts, err
+}
+
+func duration(ms int64) (time.Duration, error) {
+	if ms < 0 || ms > maxTimeout.Milliseconds() {
+		return 0, banger.Errorf(banger.KindInvalid, "--timeout of %d ms: must be from 1 ms to %s", ms, maxTimeout)
+	}
+	return time.Duration(ms) * time.Millisecond, nil
+}
