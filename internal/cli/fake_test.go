@@ -1,0 +1,457 @@
+package cli
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/agent/wire"
+	"banger.dev/banger/internal/api"
+	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/version"
+)
+
+// world is a home of banger's with a daemon, monitors and guests that are only
+// as real as their sockets. What they were asked is in asked, in order.
+type world struct {
+	t      *testing.T
+	home   string
+	layout paths.Layout
+	env    map[string]string
+
+	// The guest's answer to every command; nil echoes stdin and ends with 0.
+	command func(*guestCall) wire.Exit
+	// When set, what the daemon says instead of doing the verb ("create web").
+	fail map[string]*banger.Error
+	// What the daemon reports while it creates.
+	progress   []banger.Progress
+	entrypoint []string
+	cmd        []string
+	noMonitor  bool // VMs have no monitor socket
+	interrupt  bool // operations take until they are cancelled, and this process gets a SIGINT
+	cancelled  chan struct{}
+
+	mu     sync.Mutex
+	asked  []string
+	bodies map[string]string // the last body of a verb
+	vms    []banger.Detail
+	ops    map[string]*api.Operation
+	daemon *http.Server
+}
+
+func newWorld(t *testing.T) *world {
+	home, err := os.MkdirTemp("", "bng") // t.TempDir is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(home) })
+	w := &world{
+		t: t, home: home, env: map[string]string{"BANGER_HOME": home, "FROM_HOST": "yes", "TERM": "dumb"},
+		fail: map[string]*banger.Error{}, bodies: map[string]string{}, ops: map[string]*api.Operation{}, cancelled: make(chan struct{}),
+	}
+	if w.layout, err = paths.FromEnv(func(name string) string { return w.env[name] }); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+// withDaemon has a daemon answer.
+func (w *world) withDaemon() *world {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET "+api.RoutePing, func(rw http.ResponseWriter, _ *http.Request) {
+		reply(rw, 200, api.Ping{API: api.Version, Version: version.String(), PID: os.Getpid(), Since: time.Now().Add(-time.Hour)})
+	})
+	mux.HandleFunc("GET "+api.RouteVMs, w.verb("list", func(rw http.ResponseWriter, _ string) {
+		out := []banger.VM{}
+		for _, vm := range w.vms {
+			out = append(out, vm.VM)
+		}
+		reply(rw, 200, out)
+	}))
+	mux.HandleFunc("POST "+api.RouteVMs, w.verb("create", w.create))
+	mux.HandleFunc("GET "+api.RouteVM, w.verb("show", func(rw http.ResponseWriter, ref string) {
+		if vm := w.find(rw, ref); vm != nil {
+			reply(rw, 200, *vm)
+		}
+	}))
+	mux.HandleFunc("DELETE "+api.RouteVM, w.verb("delete", w.delete))
+	mux.HandleFunc("POST "+api.RouteVMStart, w.verb("start", w.start))
+	mux.HandleFunc("POST "+api.RouteVMStop, w.verb("stop", func(rw http.ResponseWriter, ref string) { w.halt(rw, ref) }))
+	mux.HandleFunc("POST "+api.RouteVMKill, w.verb("kill", func(rw http.ResponseWriter, ref string) { w.halt(rw, ref) }))
+	mux.HandleFunc("GET "+api.RouteVMLogs, w.verb("logs", func(rw http.ResponseWriter, ref string) {
+		if w.find(rw, ref) != nil {
+			_, _ = io.WriteString(rw, "2026-01-01 boot\x1b[31m\n")
+		}
+	}))
+	mux.HandleFunc("GET "+api.RouteOperation, w.operation)
+	mux.HandleFunc("GET "+api.RouteOperationEvents, w.events)
+	mux.HandleFunc("DELETE "+api.RouteOperation, func(rw http.ResponseWriter, r *http.Request) {
+		w.note("cancel")
+		close(w.cancelled)
+		w.operation(rw, r)
+	})
+	mux.HandleFunc("POST "+api.RouteDaemonStop, w.verb("daemon-stop", func(rw http.ResponseWriter, _ string) {
+		rw.WriteHeader(http.StatusAccepted)
+		go w.stopDaemon()
+	}))
+	w.daemon = w.serve(w.layout.DaemonSocket(), http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set(api.HeaderAPI, strconv.Itoa(api.Version))
+		rw.Header().Set(api.HeaderVersion, version.String())
+		mux.ServeHTTP(rw, r)
+	}))
+	return w
+}
+
+func (w *world) serve(socket string, handler http.Handler) *http.Server {
+	server := &http.Server{Handler: handler}
+	listener := w.listen(socket)
+	go func() { _ = server.Serve(listener) }()
+	w.t.Cleanup(func() { _ = server.Close() })
+	return server
+}
+
+func (w *world) listen(socket string) net.Listener {
+	if err := os.MkdirAll(filepath.Dir(socket), 0o700); err != nil {
+		w.t.Fatal(err)
+	}
+	listener, err := net.Listen("unix", socket)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if err := os.Chmod(socket, 0o600); err != nil {
+		w.t.Fatal(err)
+	}
+	w.t.Cleanup(func() { _ = listener.Close() })
+	return listener
+}
+
+func (w *world) stopDaemon() { _ = w.daemon.Close() }
+
+func reply(rw http.ResponseWriter, status int, v any) {
+	rw.Header().Set("Content-Type", "application/json")
+	rw.WriteHeader(status)
+	_ = json.NewEncoder(rw).Encode(v)
+}
+
+func refuse(rw http.ResponseWriter, err *banger.Error) {
+	reply(rw, api.StatusOf(err.Kind), api.ErrorReply{Error: *err})
+}
+
+func (w *world) note(format string, args ...any) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.asked = append(w.asked, fmt.Sprintf(format, args...))
+}
+
+// verb notes what was asked and holds the world still for do.
+func (w *world) verb(name string, do func(http.ResponseWriter, string)) http.HandlerFunc {
+	return func(rw http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		ref := r.PathValue("ref")
+		asked := strings.TrimSpace(name + " " + ref)
+		if r.URL.RawQuery != "" {
+			asked += "?" + r.URL.RawQuery
+		}
+		w.note("%s", asked)
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.bodies[name] = string(body)
+		if err := w.fail[strings.TrimSpace(name+" "+ref)]; err != nil {
+			refuse(rw, err)
+			return
+		}
+		do(rw, ref)
+	}
+}
+
+func (w *world) find(rw http.ResponseWriter, ref string) *banger.Detail {
+	for i := range w.vms {
+		if w.vms[i].Name == ref || w.vms[i].ID == ref {
+			return &w.vms[i]
+		}
+	}
+	refuse(rw, banger.Errorf(banger.KindNotFound, "there is no VM %q", ref).WithNext("banger vm list"))
+	return nil
+}
+
+// add puts a VM into the world, with a guest and a monitor if it is running.
+func (w *world) add(name string, state banger.State) *banger.Detail {
+	id := fmt.Sprintf("%016x", len(w.vms)+0xabcdef00)
+	spec := banger.Spec{}.WithDefaults()
+	w.vms = append(w.vms, banger.Detail{
+		VM: banger.VM{
+			ID: id, Name: name, State: state, Image: spec.Image, VCPUs: spec.VCPUs, MemoryBytes: spec.Memory,
+			DiskBytes: spec.Disk, Created: time.Now().Add(-3 * time.Hour),
+		},
+		Spec: spec, Paths: w.layout.VM(id).All(), Entrypoint: w.entrypoint, Cmd: w.cmd,
+	})
+	if state == banger.StateRunning {
+		w.boot(id)
+	}
+	return &w.vms[len(w.vms)-1]
+}
+
+func (w *world) boot(id string) {
+	guest := w.listen(w.layout.VM(id).GuestSocket())
+	go w.serveGuest(guest)
+	if w.noMonitor {
+		return
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /lease", func(rw http.ResponseWriter, r *http.Request) {
+		w.note("lease")
+		rw.WriteHeader(200)
+		_ = http.NewResponseController(rw).Flush()
+		<-r.Context().Done()
+		w.note("release")
+	})
+	w.serve(w.layout.VM(id).MonitorSocket(), mux)
+}
+
+func (w *world) create(rw http.ResponseWriter, _ string) {
+	var req api.CreateRequest
+	if err := json.Unmarshal([]byte(w.bodies["create"]), &req); err != nil {
+		refuse(rw, banger.Errorf(banger.KindInvalid, "%w", err))
+		return
+	}
+	if req.Name == "" {
+		req.Name = "brave-otter"
+	}
+	state := banger.StateStopped
+	if req.Start != nil {
+		state = banger.StateRunning
+	}
+	vm := *w.add(req.Name, state)
+	w.begin(rw, &api.Operation{Kind: "create", Target: req.Name, Status: api.OperationDone, Changed: true, Result: &vm})
+}
+
+func (w *world) start(rw http.ResponseWriter, ref string) {
+	vm := w.find(rw, ref)
+	if vm == nil {
+		return
+	}
+	changed := vm.State != banger.StateRunning
+	vm.State = banger.StateRunning
+	result := *vm
+	w.begin(rw, &api.Operation{Kind: "start", Target: vm.Name, Status: api.OperationDone, Changed: changed, Result: &result})
+}
+
+func (w *world) begin(rw http.ResponseWriter, op *api.Operation) {
+	op.ID = fmt.Sprintf("%016x", len(w.ops)+1)
+	op.Started = time.Now()
+	if err := w.fail[op.Kind+" operation"]; err != nil {
+		op.Status, op.Error, op.Result = api.OperationFailed, err, nil
+	}
+	w.ops[op.ID] = op
+	running := *op
+	running.Status, running.Result, running.Error = api.OperationRunning, nil, nil
+	reply(rw, http.StatusAccepted, running)
+}
+
+func (w *world) operation(rw http.ResponseWriter, r *http.Request) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if op := w.ops[r.PathValue("id")]; op != nil {
+		reply(rw, 200, op)
+		return
+	}
+	refuse(rw, banger.Errorf(banger.KindNotFound, "no such operation"))
+}
+
+func (w *world) events(rw http.ResponseWriter, r *http.Request) {
+	w.mu.Lock()
+	op := w.ops[r.PathValue("id")]
+	w.mu.Unlock()
+	if op == nil {
+		refuse(rw, banger.Errorf(banger.KindNotFound, "no such operation"))
+		return
+	}
+	rw.Header().Set("Content-Type", "application/x-ndjson")
+	out := json.NewEncoder(rw)
+	for _, p := range w.progress {
+		_ = out.Encode(api.Operation{ID: op.ID, Kind: op.Kind, Target: op.Target, Status: api.OperationRunning, Progress: &p, Started: op.Started})
+	}
+	if w.interrupt {
+		_ = http.NewResponseController(rw).Flush()
+		_ = syscall.Kill(os.Getpid(), syscall.SIGINT)
+		<-w.cancelled
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		op.Status, op.Error, op.Result = api.OperationCancelled, banger.Errorf(banger.KindCancelled, "%s %s was interrupted", op.Kind, op.Target), nil
+	}
+	_ = out.Encode(op)
+}
+
+func (w *world) halt(rw http.ResponseWriter, ref string) {
+	vm := w.find(rw, ref)
+	if vm == nil {
+		return
+	}
+	changed := vm.State == banger.StateRunning
+	vm.State = banger.StateStopped
+	reply(rw, 200, api.VerbReply{VM: vm.VM, Changed: changed})
+}
+
+func (w *world) delete(rw http.ResponseWriter, ref string) {
+	vm := w.find(rw, ref)
+	if vm == nil {
+		return
+	}
+	gone := vm.VM
+	w.vms = slices.DeleteFunc(w.vms, func(vm banger.Detail) bool { return vm.ID == gone.ID })
+	reply(rw, 200, api.VerbReply{VM: gone, Changed: true})
+}
+
+// guestCall is one command that came to a guest.
+type guestCall struct {
+	wire.Request
+	stdin          io.Reader
+	stdout, stderr io.Writer
+	signals        chan int
+	resizes        chan [2]uint16
+	conn           net.Conn
+}
+
+func (w *world) serveGuest(listener net.Listener) {
+	for {
+		conn, err := listener.Accept()
+		if err != nil {
+			return
+		}
+		go w.serveCall(conn)
+	}
+}
+
+func (w *world) serveCall(conn net.Conn) {
+	defer conn.Close()
+	line := make([]byte, 0, 32)
+	for b := make([]byte, 1); !bytes.HasSuffix(line, []byte("\n")); line = append(line, b[0]) {
+		if _, err := conn.Read(b); err != nil {
+			return
+		}
+	}
+	if string(line) != fmt.Sprintf("CONNECT %d\n", wire.PortExec) {
+		w.note("guest: %q", line)
+		return
+	}
+	_, _ = io.WriteString(conn, "OK 1\n")
+	frames := wire.NewFrameReader(conn)
+	req, err := frames.Request()
+	if err != nil {
+		return
+	}
+	w.note("exec %v", req.Argv)
+	out := wire.NewFrameWriter(conn)
+	in, stdin := io.Pipe()
+	call := &guestCall{
+		Request: req, stdin: in, conn: conn, signals: make(chan int, 16), resizes: make(chan [2]uint16, 16),
+		stdout: frameOutput{out, wire.FrameStdout}, stderr: frameOutput{out, wire.FrameStderr},
+	}
+	go func() {
+		defer stdin.Close()
+		defer close(call.signals)
+		for {
+			kind, payload, err := frames.Next()
+			switch {
+			case err != nil:
+				return
+			case kind == wire.FrameStdin:
+				_, _ = stdin.Write(payload)
+				_ = out.WriteUint32(wire.FrameCredit, uint32(len(payload)))
+			case kind == wire.FrameStdinEnd:
+				_ = stdin.Close()
+			case kind == wire.FrameSignal:
+				call.signals <- int(payload[0])
+			case kind == wire.FrameResize:
+				rows, cols, _ := wire.ParseResize(payload)
+				call.resizes <- [2]uint16{rows, cols}
+			}
+		}
+	}()
+	exit := exitWith(0)
+	if w.command != nil {
+		exit = w.command(call)
+	} else {
+		_, _ = io.Copy(call.stdout, in)
+	}
+	_ = in.Close()
+	_ = out.WriteExit(exit)
+}
+
+type frameOutput struct {
+	frames *wire.FrameWriter
+	kind   wire.FrameType
+}
+
+func (o frameOutput) Write(p []byte) (int, error) {
+	for rest := p; len(rest) > 0; {
+		n := min(len(rest), 64<<10)
+		if err := o.frames.Write(o.kind, rest[:n]); err != nil {
+			return 0, err
+		}
+		rest = rest[n:]
+	}
+	return len(p), nil
+}
+
+func exitWith(code int) wire.Exit { return wire.Exit{Code: &code} }
+
+// result is what one run of the command came to.
+type result struct {
+	code           int
+	stdout, stderr string
+}
+
+func (w *world) run(args ...string) result { return w.runWith("", args...) }
+
+func (w *world) runWith(stdin string, args ...string) result {
+	var stdout, stderr bytes.Buffer
+	code := Run(context.Background(), w.process(strings.NewReader(stdin), &stdout, &stderr), args)
+	return result{code, stdout.String(), stderr.String()}
+}
+
+func (w *world) process(stdin io.Reader, stdout, stderr io.Writer) Process {
+	return Process{Stdin: stdin, Stdout: stdout, Stderr: stderr, LookupEnv: func(name string) (string, bool) {
+		value, ok := w.env[name]
+		return value, ok
+	}}
+}
+
+// questions are what the daemon, the monitor and the guest were asked.
+func (w *world) questions() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return slices.Clone(w.asked)
+}
+
+// created is the last request to make a VM.
+func (w *world) created() api.CreateRequest {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var req api.CreateRequest
+	if err := json.Unmarshal([]byte(w.bodies["create"]), &req); err != nil {
+		w.t.Fatalf("nothing was created: %v", err)
+	}
+	return req
+}
+
+func (r result) want(t *testing.T, code int, stdout, stderr string) {
+	t.Helper()
+	if r.code != code || r.stdout != stdout || r.stderr != stderr {
+		t.Errorf("got code %d\nstdout %q\nstderr %q\nwant code %d\nstdout %q\nstderr %q", r.code, r.stdout, r.stderr, code, stdout, stderr)
+	}
+}

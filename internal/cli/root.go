@@ -1,0 +1,105 @@
+package cli
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/version"
+)
+
+func newRootCommand(a *app) *cobra.Command {
+	cmd := newGroup("banger", "Run throwaway and long-lived Linux microVMs on this machine", `Run throwaway and long-lived Linux microVMs on this machine.
+
+  banger run --rm -- uname -a          a command in a VM of its own, nothing left behind
+  banger run -d --name web             a VM that stays
+  banger exec web -- apt-get update    a command in it
+  banger vm delete --force web         gone
+
+Exit codes: 0; 1 it failed; 2 usage or a bad value; 3 no such thing; 4 the state of things forbids it;
+130 interrupted. run and exec exit as the command does (126 it cannot be run, 127 it is not there,
+128+N signal N), and with 125 for every failure of banger's own.`)
+	cmd.SetIn(a.Stdin)
+	cmd.SetOut(a.Stdout)
+	cmd.SetErr(a.Stderr)
+	cmd.Version = version.String()
+	cmd.SilenceErrors = true
+	cmd.SilenceUsage = true
+	cmd.SetVersionTemplate("banger {{.Version}}\n")
+	cmd.SetFlagErrorFunc(flagError)
+	cmd.PersistentPreRun = func(*cobra.Command, []string) { a.ran = true }
+	cmd.PersistentFlags().VarP(&outputValue{json: &a.json}, "output", "o", "`FORM` of the output, errors included: text or json")
+	cmd.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no remarks")
+
+	cmd.AddGroup(&cobra.Group{ID: "short", Title: "Short forms:"}, &cobra.Group{ID: "nouns", Title: "Nouns:"})
+	for _, c := range []*cobra.Command{newRunCommand(a), newPsCommand(a), newExecCommand(a)} {
+		c.GroupID = "short"
+		cmd.AddCommand(c)
+	}
+	for _, c := range []*cobra.Command{newVMCommand(a), newDaemonCommand(a)} {
+		c.GroupID = "nouns"
+		cmd.AddCommand(c)
+	}
+	cmd.AddCommand(newVersionCommand(a))
+	cmd.InitDefaultCompletionCmd()
+	if completion, _, err := cmd.Find([]string{"completion"}); err == nil {
+		asGroup(completion)
+	}
+	return cmd
+}
+
+func newGroup(use, short, long string) *cobra.Command {
+	return asGroup(&cobra.Command{Use: use, Short: short, Long: long})
+}
+
+// asGroup makes cmd one that only holds others: alone it shows its help, and an
+// unknown verb is an error, which cobra by itself makes it only at the root.
+func asGroup(cmd *cobra.Command) *cobra.Command {
+	cmd.SuggestionsMinimumDistance = 2
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
+	cmd.Args = func(cmd *cobra.Command, args []string) error {
+		if len(args) == 0 {
+			return nil
+		}
+		err := banger.Errorf(banger.KindInvalid, "%s has no %q", verbOf(cmd), args[0])
+		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+			return err.WithNext("%s %s", cmd.CommandPath(), near[0])
+		}
+		if verb, _, missing := cmd.Root().Find([]string{"vm", args[0]}); missing == nil && verb.Name() == args[0] {
+			return err.WithNext("%s", verb.CommandPath())
+		}
+		return err.WithNext("%s --help", cmd.CommandPath())
+	}
+	return cmd
+}
+
+// between wants at least low and at most high arguments; what names them.
+func between(low, high int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) < low {
+			return usageError(cmd, "%s needs %s", verbOf(cmd), what)
+		}
+		if len(args) > high {
+			return usageError(cmd, "%s takes %s, and %q is more", verbOf(cmd), what, args[high])
+		}
+		return nil
+	}
+}
+
+func noArguments(cmd *cobra.Command, args []string) error {
+	if len(args) > 0 {
+		return usageError(cmd, "%s takes no arguments, and %q is one", verbOf(cmd), args[0])
+	}
+	return nil
+}
+
+// oneVM and someVMs are what most verbs take.
+func oneVM() cobra.PositionalArgs { return between(1, 1, "the name of one VM") }
+
+func someVMs() cobra.PositionalArgs { return between(1, 1<<20, "the name of a VM or of several") }
+
+// usageError is an error in what was typed.
+func usageError(cmd *cobra.Command, format string, args ...any) error {
+	return banger.Errorf(banger.KindInvalid, "%s", fmt.Sprintf(format, args...)).WithNext("%s --help", cmd.CommandPath())
+}

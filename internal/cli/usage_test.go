@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// TestBadInput is about what is refused while it is parsed: one line that names
+// the thing and what to type, the right exit code, and nobody asked.
+func TestBadInput(t *testing.T) {
+	envFile := filepath.Join(t.TempDir(), "env")
+	if err := os.WriteFile(envFile, []byte("GOOD=1\nBAD NAME=2\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	specs := []struct {
+		args string
+		says string
+	}{
+		{"--vcpus 0", "--vcpus 0"},
+		{"--vcpus -1", "--vcpus -1"},
+		{"--vcpus 1000", "--vcpus 1000"},
+		{"--vcpus two", `"two"`},
+		{"--memory 1", `"1" is not a size`},
+		{"--memory 0", `"0" is not a size`},
+		{"--memory 0B", "--memory 0B"},
+		{"--memory 1MiB", "--memory 1MiB"},
+		{"--memory 9000TiB", "--memory"},
+		{"--memory lots", "not a size"},
+		{"--disk -5", `"-5" is not a size`},
+		{"--disk -5GiB", "not a size"},
+		{"--disk 1MiB", "--disk 1MiB"},
+		{"--disk 17TiB", "--disk 17TiB"},
+		{"--work 5", "not a size"},
+		{"--work 0B", "none"},
+		{"--work 1MiB", "--work 1MiB"},
+		{"--name ../x", `"../x"`},
+		{"--name=", `""`},
+		{"--name Web", `"Web"`},
+		{"--env =", "NAME=VALUE"},
+		{"--env =x", "NAME=VALUE"},
+		{"--env=", "NAME=VALUE"},
+		{"-e =", "NAME=VALUE"},
+		{"--env-file /does/not/exist", "/does/not/exist"},
+		{"--env-file=", "--env-file"},
+		{"--env-file " + envFile, "line 2"},
+		{"--net bridge", `"bridge"`},
+		{"--init systemd", `"systemd"`},
+		{"--vmm vbox", `"vbox"`},
+		{"--workdir here", "absolute"},
+		{"--user a:b:c", "--user"},
+		{"--user=", "--user"},
+		{"--label =x", "--label"},
+		{"--image=", "--image"},
+		{"--kernel=", "--kernel"},
+		{"--publish 80:80", "--publish"},
+		{"--memory", "--memory"},
+		{"-o xml", "text or json"},
+		{"-x", "-x"},
+	}
+	for _, test := range specs {
+		for verb, code := range map[string]int{"vm create": 2, "vm run": 125, "run": 125} {
+			t.Run(verb+" "+test.args, func(t *testing.T) {
+				wantRefusal(t, strings.Fields(verb+" "+test.args), code, test.says)
+			})
+		}
+	}
+	lines := []struct {
+		args string
+		code int
+		says string
+	}{
+		{"bogus", 2, "banger --help"},
+		{"--bogus", 2, "--bogus"},
+		{"create", 2, "banger vm create"},
+		{"vm bogus", 2, "bogus"},
+		{"vm strt", 2, "banger vm start"},
+		{"vm create web", 2, `"web"`},
+		{"vm start", 2, "name of a VM"},
+		{"vm start --wait=forever web", 2, `"forever"`},
+		{"vm start --timeout 5 web", 2, "unit"},
+		{"vm start --timeout -5s web", 2, "-5s"},
+		{"vm stop", 2, "name of a VM"},
+		{"vm stop --timeout 0s web", 2, "0s"},
+		{"vm kill", 2, "name of a VM"},
+		{"vm delete", 2, "name of a VM"},
+		{"vm show", 2, "one VM"},
+		{"vm show a b", 2, `"b"`},
+		{"vm list web", 2, "no arguments"},
+		{"ps web", 2, "no arguments"},
+		{"vm logs", 2, "one VM"},
+		{"version x", 2, "no arguments"},
+		{"daemon bogus", 2, "bogus"},
+		{"daemon status x", 2, "no arguments"},
+		{"completion tcsh", 2, "tcsh"},
+		{"run ls", 125, "banger run -- ls"},
+		{"vm run . -- make", 125, "workspace"},
+		{"run -d -- ls", 125, "--detach"},
+		{"run -d --rm", 125, "--detach"},
+		{"run -d -t", 125, "--detach"},
+		{"run --timeout 5 -- ls", 125, "unit"},
+		{"exec", 125, "a command"},
+		{"exec web", 125, "a command"},
+		{"vm exec web --", 125, "a command"},
+		{"exec --bogus web ls", 125, "--bogus"},
+		{"exec -e = web ls", 125, "NAME=VALUE"},
+		{"exec --env-file /does/not/exist web ls", 125, "/does/not/exist"},
+		{"exec -w here web ls", 125, "absolute"},
+	}
+	for _, test := range lines {
+		t.Run(test.args, func(t *testing.T) {
+			wantRefusal(t, strings.Fields(test.args), test.code, test.says)
+		})
+	}
+}
+
+func wantRefusal(t *testing.T, args []string, code int, says string) {
+	t.Helper()
+	w := newWorld(t)
+	got := w.run(args...)
+	if got.code != code {
+		t.Errorf("exit code %d, want %d", got.code, code)
+	}
+	if got.stdout != "" {
+		t.Errorf("stdout %q", got.stdout)
+	}
+	if strings.Count(got.stderr, "\n") != 1 || !strings.HasPrefix(got.stderr, "banger: ") || !strings.Contains(got.stderr, "; try: ") {
+		t.Errorf("not one line with what to try: %q", got.stderr)
+	}
+	if !strings.Contains(got.stderr, says) {
+		t.Errorf("%q does not say %q", got.stderr, says)
+	}
+	if left, _ := os.ReadDir(w.home); len(left) != 0 {
+		t.Errorf("something was started or made: %v", left)
+	}
+}
+
+func TestUsageErrorInJSON(t *testing.T) {
+	for _, args := range [][]string{
+		{"vm", "create", "-o", "json", "--vcpus", "0"},
+		{"vm", "create", "--vcpus", "none", "-o", "json"}, // the error comes first
+		{"vm", "bogus", "--output=json"},
+		{"run", "--env", "=", "-ojson"},
+	} {
+		got := newWorld(t).run(args...)
+		var reply struct{ Error map[string]string }
+		if err := json.Unmarshal([]byte(got.stderr), &reply); err != nil {
+			t.Errorf("%v: %q: %v", args, got.stderr, err)
+			continue
+		}
+		if reply.Error["kind"] != "invalid" || reply.Error["message"] == "" || reply.Error["next"] == "" || len(reply.Error) != 3 {
+			t.Errorf("%v: %q", args, got.stderr)
+		}
+	}
+}
+
+func TestHelp(t *testing.T) {
+	w := newWorld(t)
+	for _, args := range []string{
+		"", "help", "--help", "vm", "vm run --help", "run -h", "help vm start", "exec --help", "ps --help", "daemon",
+		"vm create --help", "vm start --help", "vm stop --help", "vm kill --help", "vm delete --help", "vm list --help",
+		"vm show --help", "vm logs --help", "daemon start --help", "daemon stop --help", "daemon status --help",
+		"daemon logs --help", "version --help", "--version", "completion bash",
+	} {
+		got := w.run(strings.Fields(args)...)
+		if got.code != 0 || got.stdout == "" || got.stderr != "" {
+			t.Errorf("%q: code %d, stderr %q", args, got.code, got.stderr)
+		}
+		if strings.HasSuffix(args, "--help") && strings.HasPrefix(args, "vm ") && !strings.Contains(got.stdout, "\n  banger vm ") && !strings.Contains(got.stdout, "\n  banger run ") {
+			t.Errorf("%q shows no example", args)
+		}
+	}
+}

@@ -1,0 +1,243 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+
+	"banger.dev/banger"
+)
+
+func TestVerbs(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	w.add("web", banger.StateStopped)
+	w.add("db", banger.StateRunning)
+
+	w.run("vm", "start", "web").want(t, 0, "web: running\n", "")
+	w.run("vm", "start", "--wait=init", "--timeout", "90s", "web").want(t, 0, "web: already running\n", "")
+	if body := w.bodies["start"]; !strings.Contains(body, `"wait":"init"`) || !strings.Contains(body, `"timeout_ms":90000`) {
+		t.Errorf("asked %s", body)
+	}
+	w.run("vm", "stop", "--timeout", "1500ms", "web").want(t, 0, "web: stopped\n", "")
+	if body := w.bodies["stop"]; !strings.Contains(body, `"timeout_ms":1500`) {
+		t.Errorf("asked %s", body)
+	}
+	w.run("vm", "stop", "web").want(t, 0, "web: already stopped\n", "")
+	w.run("vm", "kill", "-q", "db").want(t, 0, "", "")
+	w.run("vm", "kill", "db").want(t, 0, "db: already stopped\n", "")
+	w.run("vm", "delete", "db").want(t, 0, "db: deleted\n", "")
+	w.run("vm", "delete", "db").want(t, 3, "", "banger: there is no VM \"db\"; try: banger vm list\n")
+	w.run("vm", "create", "--name", "new").want(t, 0, "new\n", "")
+	w.run("vm", "logs", "web").want(t, 0, "2026-01-01 boot\x1b[31m\n", "")
+}
+
+func TestSeveralTargets(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	for _, name := range []string{"a", "b", "c", "d"} {
+		w.add(name, banger.StateRunning)
+	}
+	w.fail["stop b"] = banger.Errorf(banger.KindConflict, "b is being created")
+
+	// The first failure's code counts, and the others are done all the same.
+	w.run("vm", "stop", "a", "b", "c", "nosuch").want(t, 4, "a: stopped\nc: stopped\n",
+		"banger: b is being created\nbanger: there is no VM \"nosuch\"; try: banger vm list\n")
+	w.run("vm", "stop", "nosuch", "b").want(t, 3, "",
+		"banger: there is no VM \"nosuch\"; try: banger vm list\nbanger: b is being created\n")
+	w.run("vm", "delete", "c", "c", "d").want(t, 0, "c: deleted\nd: deleted\n", "")
+
+	got := w.run("vm", "kill", "-o", "json", "a", "nosuch", "b")
+	var replies []struct {
+		VM      banger.VM
+		Changed bool
+	}
+	if err := json.Unmarshal([]byte(got.stdout), &replies); err != nil || len(replies) != 2 || replies[0].VM.Name != "a" || !replies[1].Changed {
+		t.Errorf("%q: %v", got.stdout, err)
+	}
+	if want := `{"error":{"kind":"not_found","message":"there is no VM \"nosuch\"","next":"banger vm list"}}` + "\n"; got.code != 3 || got.stderr != want {
+		t.Errorf("code %d, stderr %q", got.code, got.stderr)
+	}
+}
+
+func TestErrorKinds(t *testing.T) {
+	for kind, code := range map[banger.Kind]int{
+		banger.KindInternal: 1, banger.KindUnavailable: 1, banger.KindInvalid: 2, banger.KindNotFound: 3,
+		banger.KindConflict: 4, banger.KindCancelled: 130,
+	} {
+		w := newWorld(t).withDaemon()
+		w.fail["create"] = banger.Errorf(kind, "it \x1b]0;cannot\a be").WithNext("do that")
+		w.run("vm", "create").want(t, code, "", "banger: it \\x1b]0;cannot\\x07 be; try: do that\n")
+		delete(w.fail, "create")
+		w.fail["create operation"] = banger.Errorf(kind, "the boot failed:\n  line 1\n  line 2")
+		w.run("vm", "create").want(t, code, "", "banger: the boot failed:\n  line 1\n  line 2\n")
+		if kind != banger.KindCancelled {
+			w.run("run", "--rm", "--", "true").want(t, 125, "", "banger: the boot failed:\n  line 1\n  line 2\n")
+		}
+	}
+}
+
+func TestList(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	w.run("vm", "list").want(t, 0, "NAME  ID  STATE  IMAGE  VCPUS  MEMORY  CREATED\n", "")
+	w.run("vm", "list", "-o", "json").want(t, 0, "[]\n", "")
+	w.run("ps", "-o", "json").want(t, 0, "[]\n", "")
+	w.run("ps", "-q").want(t, 0, "", "")
+
+	w.add("web", banger.StateRunning)
+	w.add("db", banger.StateStopped).Image = "evil\x1b[2J\nimage"
+	w.run("vm", "list").want(t, 0, strings.Join([]string{
+		"NAME  ID                STATE    IMAGE                 VCPUS  MEMORY  CREATED",
+		"web   00000000abcdef00  running  debian                1      1GiB    3 hours ago",
+		`db    00000000abcdef01  stopped  evil\x1b[2J\x0aimage  1      1GiB    3 hours ago`,
+		"",
+	}, "\n"), "")
+	w.run("ps").want(t, 0, strings.Join([]string{
+		"NAME  ID                STATE    IMAGE   VCPUS  MEMORY  CREATED",
+		"web   00000000abcdef00  running  debian  1      1GiB    3 hours ago",
+		"",
+	}, "\n"), "")
+	w.run("ps", "-q").want(t, 0, "web\n", "")
+	w.run("vm", "list", "-q").want(t, 0, "web\ndb\n", "")
+
+	var vms []map[string]any
+	if err := json.Unmarshal([]byte(w.run("ps", "-o", "json").stdout), &vms); err != nil || len(vms) != 1 {
+		t.Fatal(vms, err)
+	}
+	for _, key := range strings.Fields("id name state reason intent image image_digest kernel vcpus memory_bytes disk_bytes work_bytes labels created started last_error last_exit") {
+		if _, ok := vms[0][key]; !ok {
+			t.Errorf("no %q in %v", key, vms[0])
+		}
+	}
+}
+
+func TestShow(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	vm := w.add("web", banger.StateStopped)
+	vm.LastError = "killed by \x1b[1mhand"
+	vm.Labels = map[string]string{"b": "2", "a": "1"}
+
+	got := w.run("vm", "show", "web")
+	for _, line := range []string{"name ", "state ", `killed by \x1b[1mhand`, "a=1 b=2", "1GiB", "guest_socket", "work "} {
+		if !strings.Contains(got.stdout, line) {
+			t.Errorf("no %q in\n%s", line, got.stdout)
+		}
+	}
+	var detail banger.Detail
+	if err := json.Unmarshal([]byte(w.run("vm", "show", "-o", "json", vm.ID).stdout), &detail); err != nil || !reflect.DeepEqual(detail.Paths, vm.Paths) || detail.Name != "web" {
+		t.Errorf("%+v: %v", detail, err)
+	}
+	w.run("vm", "show", "nosuch").want(t, 3, "", "banger: there is no VM \"nosuch\"; try: banger vm list\n")
+}
+
+func TestSpecReachesTheDaemon(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	file := w.home + "/env"
+	if err := os.WriteFile(file, []byte("\ufeff# comment\n\nA=file\n  B=keep space \nFROM_HOST\nNOT_THERE\nC=\"quoted\"\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.run("vm", "create", "--name", "web", "--image", "debian:12", "--kernel", "6.1", "--vcpus", "2", "--memory", "512MiB",
+		"--disk", "2GiB", "--work", "none", "--net", "none", "--init", "none", "--vmm", "qemu", "-e", "A=1", "-e", "FROM_HOST",
+		"-e", "NOT_THERE", "--env", "D=x=y", "--env-file", file, "-w", "/srv", "-u", "www:www", "--label", "k=v", "--label", "bare",
+	).want(t, 0, "web\n", "")
+	want := banger.Spec{
+		VCPUs: 2, Memory: 512 * banger.MiB, Disk: 2 * banger.GiB, Image: "debian:12", Kernel: "6.1", Net: "none", Init: "none", VMM: "qemu",
+		Env:     []string{"A=1", "B=keep space ", "FROM_HOST=yes", `C="quoted"`, "D=x=y"},
+		Workdir: "/srv", User: "www:www", Labels: map[string]string{"k": "v", "bare": ""},
+	}
+	if got := w.created(); got.Name != "web" || got.Start != nil || !reflect.DeepEqual(got.Spec, want) {
+		t.Errorf("got  %+v\nwant %+v", got.Spec, want)
+	}
+
+	w.run("vm", "create", "-o", "json")
+	if got := w.created(); !reflect.DeepEqual(got.Spec, banger.Spec{Work: banger.DefaultWork}.WithDefaults()) {
+		t.Errorf("defaults: %+v", got.Spec)
+	}
+}
+
+func TestDaemonVerbs(t *testing.T) {
+	w := newWorld(t)
+	status := w.run("daemon", "status", "-o", "json")
+	var got map[string]any
+	if err := json.Unmarshal([]byte(status.stdout), &got); err != nil || status.code != 3 || got["running"] != false || got["since"] != nil || len(got) != 5 {
+		t.Errorf("%+v: %v", status, err)
+	}
+	w.run("daemon", "status").want(t, 3, "the daemon is not running; it starts when a verb needs it\n", "")
+	w.run("daemon", "stop").want(t, 0, "the daemon was not running\n", "")
+	if r := w.run("daemon", "logs"); r.code != 3 || !strings.Contains(r.stderr, "no log yet") {
+		t.Errorf("%+v", r)
+	}
+	if r := w.run("version"); r.code != 0 || !strings.HasPrefix(r.stdout, "banger ") {
+		t.Errorf("%+v", r)
+	}
+	if left, _ := os.ReadDir(w.home); len(left) != 0 {
+		t.Errorf("something was started or made: %v", left)
+	}
+
+	w.withDaemon()
+	status = w.run("daemon", "status", "-o", "json")
+	if err := json.Unmarshal([]byte(status.stdout), &got); err != nil || status.code != 0 || got["running"] != true || got["pid"] != float64(os.Getpid()) {
+		t.Errorf("%+v: %v", status, err)
+	}
+	if r := w.run("daemon", "start"); r.code != 0 || !strings.Contains(r.stdout, "already running") {
+		t.Errorf("%+v", r)
+	}
+	if r := w.run("version", "-o", "json"); !strings.Contains(r.stdout, `"pid": `) {
+		t.Errorf("%+v", r)
+	}
+	if err := os.MkdirAll(w.layout.State, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(w.layout.DaemonLog(), []byte("hello\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.run("daemon", "logs").want(t, 0, "hello\n", "")
+	w.run("daemon", "logs", "-o", "json").want(t, 0, "{\n  \"log\": \"hello\\n\"\n}\n", "")
+	w.run("daemon", "stop").want(t, 0, "the daemon has stopped; VMs go on running\n", "")
+}
+
+func TestCompletionOfNames(t *testing.T) {
+	w := newWorld(t)
+	if r := w.run("__complete", "vm", "start", ""); r.stdout != ":4\n" {
+		t.Errorf("without a daemon: %q", r.stdout)
+	}
+	if left, _ := os.ReadDir(w.home); len(left) != 0 {
+		t.Errorf("something was started or made: %v", left)
+	}
+	w.withDaemon()
+	w.add("web", banger.StateStopped)
+	w.add("db", banger.StateRunning)
+	for line, want := range map[string]string{
+		"vm start ":       "web\n:4\n",
+		"exec ":           "db\n:4\n",
+		"vm delete w":     "web\n:4\n",
+		"vm delete web ":  "db\n:4\n",
+		"vm show ":        "web\ndb\n:4\n",
+		"exec db ":        ":0\n",
+		"vm show web ":    ":4\n",
+		"run --init ":     "auto\nnone\n:4\n",
+		"vm list ":        ":4\n",
+		"vm start nosuch": ":4\n",
+	} {
+		if r := w.run(append([]string{"__complete"}, strings.Split(line, " ")...)...); r.stdout != want {
+			t.Errorf("%q: %q, want %q", line, r.stdout, want)
+		}
+	}
+}
+
+func TestFullStdout(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	w.add("web", banger.StateRunning)
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Skip(err)
+	}
+	defer full.Close()
+	for _, args := range []string{"vm list", "vm list -q", "ps -o json", "vm show web", "vm stop web", "vm logs web", "daemon status", "version"} {
+		var stderr strings.Builder
+		code := Run(t.Context(), w.process(strings.NewReader(""), full, &stderr), strings.Fields(args))
+		if code != 1 || !strings.Contains(stderr.String(), "no space left") {
+			t.Errorf("%s: code %d, stderr %q", args, code, &stderr)
+		}
+	}
+}

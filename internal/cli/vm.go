@@ -1,0 +1,20 @@
+package cli
+
+import "github.com/spf13/cobra"
+
+func newVMCommand(a *app) *cobra.Command {
+	cmd := newGroup("vm", "Make, use and delete virtual machines", `Make, use and delete virtual machines.
+
+A VM is named by its name, its id, or four or more of the first digits of its id. With -o json, verbs that take
+several names print one array of what was done; errors go to stderr.
+
+  banger vm create --name web --memory 2GiB
+  banger vm start web
+  banger vm exec web -- uname -a
+  banger vm delete --force web`)
+	cmd.AddCommand(
+		newRunCommand(a), newCreateCommand(a), newStartCommand(a), newStopCommand(a), newKillCommand(a),
+		newDeleteCommand(a), newListCommand(a), newShowCommand(a), newExecCommand(a), newLogsCommand(a),
+	)
+	return cmd
+}

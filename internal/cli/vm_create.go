@@ -1,0 +1,44 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"banger.dev/banger/internal/api"
+)
+
+func newCreateCommand(a *app) *cobra.Command {
+	opts := newSpecOptions(a)
+	cmd := &cobra.Command{
+		Use:   "create [flags]",
+		Short: "Make a VM without starting it",
+		Long: `Make a VM without starting it, and print its name. The image and the kernel are fetched if need be.
+
+  banger vm create --name web --vcpus 2 --memory 2GiB --env MODE=test
+  banger vm start web`,
+		Args:              noArguments,
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := opts.complete(cmd); err != nil {
+				return err
+			}
+			return a.runCreate(cmd.Context(), opts)
+		},
+	}
+	opts.addFlags(cmd)
+	return cmd
+}
+
+func (a *app) runCreate(ctx context.Context, opts *specOptions) error {
+	vm, err := a.create(ctx, api.CreateRequest{Name: opts.name, Spec: opts.spec, Leash: true})
+	if err != nil {
+		return err
+	}
+	if a.json {
+		return a.printJSON(vm)
+	}
+	_, err = fmt.Fprintln(a.Stdout, vm.Name)
+	return err
+}

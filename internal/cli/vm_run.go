@@ -1,0 +1,175 @@
+package cli
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/api"
+)
+
+// shellScript becomes the login shell of the user it runs as, as far as the
+// image says which that is.
+const shellScript = `u=$(id -u 2>/dev/null || echo 0)
+if [ -r /etc/passwd ]; then
+	while IFS=: read -r _ _ id _ _ _ shell <&3; do
+		if [ "$id" = "$u" ] && [ -x "$shell" ]; then exec "$shell" -l 3<&-; fi
+	done 3</etc/passwd
+fi
+exec /bin/sh -l`
+
+// deleteTimeout bounds how long a run waits for its VM to be gone.
+const deleteTimeout = 30 * time.Second
+
+type runOptions struct {
+	*specOptions
+	remove  bool
+	detach  bool
+	tty     bool
+	timeout time.Duration
+	argv    []string // after --
+}
+
+func newRunCommand(a *app) *cobra.Command {
+	opts := &runOptions{specOptions: newSpecOptions(a)}
+	cmd := &cobra.Command{
+		Use:   "run [flags] [-- CMD...]",
+		Short: "Make a VM, start it and run a command in it",
+		Long: `Make a VM, start it and run a command in it. Without --rm the VM goes on running afterwards; with --rm it is
+killed and deleted when the command ends, or when banger is ended in whatever way.
+
+CMD goes to the image's entrypoint if it has one. Without CMD the image's own command is run, else root's login
+shell, on a terminal if this is one.
+
+  banger run --rm -- make test
+  banger run --rm -t -- top
+  banger run -d --name web --memory 2GiB
+  printf abc | banger run --rm -- wc -c
+
+Exit code: the command's; 126 if it cannot be run, 127 if it is not there, 128+N after signal N, 125 for every
+failure of banger's own, 130 when interrupted before the command runs.`,
+		Annotations:       map[string]string{ownExitCodes: "yes"},
+		ValidArgsFunction: cobra.NoFileCompletions,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := opts.complete(cmd); err != nil {
+				return err
+			}
+			return a.runRun(cmd.Context(), opts)
+		},
+	}
+	cmd.Args = opts.takeArguments
+	opts.addFlags(cmd)
+	flags := cmd.Flags()
+	flags.BoolVar(&opts.remove, "rm", false, "delete the VM when the command ends or banger does")
+	flags.BoolVarP(&opts.detach, "detach", "d", false, "start the VM, print its name and run nothing")
+	flags.BoolVarP(&opts.tty, "tty", "t", false, "give the command a terminal; stdin need not be one")
+	flags.BoolP("interactive", "i", false, "accepted and changes nothing: stdin is always connected")
+	flags.Var(&durationValue{&opts.timeout}, "timeout", "how long the boot may take, such as 90s")
+	return cmd
+}
+
+// takeArguments tells CMD, behind --, from what is before it.
+func (o *runOptions) takeArguments(cmd *cobra.Command, args []string) error {
+	before := args
+	if dash := cmd.ArgsLenAtDash(); dash >= 0 {
+		before, o.argv = args[:dash], args[dash:]
+	}
+	switch {
+	case len(before) > 0:
+		return banger.Errorf(banger.KindInvalid, "%q would be a workspace to copy into the VM, which banger cannot do yet; a command goes behind --", before[0]).
+			WithNext("%s -- %s", cmd.CommandPath(), before[0])
+	case o.detach && len(o.argv) > 0:
+		return usageError(cmd, "--detach runs no command, and %q is one", o.argv[0])
+	case o.detach && o.remove:
+		return usageError(cmd, "--rm deletes the VM as soon as banger ends, and --detach lets it end at once")
+	case o.detach && o.tty:
+		return usageError(cmd, "--tty is for a command, and --detach runs none")
+	}
+	return nil
+}
+
+// complete also settles what hangs on several flags.
+func (o *runOptions) complete(cmd *cobra.Command) error {
+	o.spec.Ephemeral = o.remove
+	if o.remove && len(o.argv) > 0 && !cmd.Flags().Changed("init") {
+		o.spec.Init = banger.InitNone
+	}
+	return o.specOptions.complete(cmd)
+}
+
+func (a *app) runRun(ctx context.Context, opts *runOptions) error {
+	start := startOptions{timeout: opts.timeout}.request()
+	start.Leased = opts.remove
+	vm, err := a.create(ctx, api.CreateRequest{Name: opts.name, Spec: opts.spec, Start: &start, Leash: true})
+	if err != nil {
+		return err
+	}
+	switch {
+	case opts.detach && a.json:
+		return a.printJSON(vm)
+	case opts.detach:
+		_, err = fmt.Fprintln(a.Stdout, vm.Name)
+		return err
+	case opts.remove:
+		return a.runAndDelete(ctx, opts, vm)
+	}
+	a.remark("%s is running, and stays so; end it with: banger vm delete --force %s", vm.Name, vm.Name)
+	return a.runCommand(ctx, opts.command(a, vm))
+}
+
+// runAndDelete runs the command while holding the VM's lease, and deletes the
+// VM however that ended.
+func (a *app) runAndDelete(ctx context.Context, opts *runOptions, vm banger.Detail) error {
+	release, err := holdLease(ctx, vm.Name, vm.Paths["monitor_socket"])
+	if err == nil {
+		defer release()
+		err = a.runCommand(ctx, opts.command(a, vm))
+	}
+	if gone := a.deleteEphemeral(ctx, vm); gone != nil {
+		// The command's exit code matters more, and the VM ends with the lease.
+		a.printError(gone)
+	}
+	return err
+}
+
+// deleteEphemeral deletes the VM of a run, also after an interrupt, and also if
+// the daemon had to be started anew for it. One that is gone already is fine.
+func (a *app) deleteEphemeral(ctx context.Context, vm banger.Detail) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), deleteTimeout)
+	defer cancel()
+	var err error
+	for range 2 {
+		if err = a.tryDelete(ctx, vm.ID); err == nil || banger.KindOf(err) == banger.KindNotFound {
+			return nil
+		}
+	}
+	return banger.Errorf(banger.KindOf(err), "%s is not deleted: %w", vm.Name, err).WithNext("banger vm delete --force %s", vm.Name)
+}
+
+func (a *app) tryDelete(ctx context.Context, id string) error {
+	d, err := a.connect(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = d.DeleteVM(ctx, id, true)
+	return err
+}
+
+// command is what run runs in vm.
+func (o *runOptions) command(a *app, vm banger.Detail) guestCommand {
+	c := guestCommand{vm: vm, tty: o.tty}
+	switch {
+	case len(o.argv) > 0:
+		c.argv = slices.Concat(vm.Entrypoint, o.argv)
+	case len(vm.Entrypoint)+len(vm.Cmd) > 0:
+		c.argv = slices.Concat(vm.Entrypoint, vm.Cmd)
+	default:
+		c.argv = []string{"/bin/sh", "-c", shellScript}
+		c.tty = o.tty || isTerminal(a.Stdin) && isTerminal(a.Stdout)
+	}
+	return c
+}
