@@ -5,7 +5,7 @@ FUZZTIME ?= 10s
 export FUZZTIME
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart build test test-unit e2e lab bench soak cover lint fuzz fmt install clean
+.PHONY: help quickstart build test test-unit e2e lab bench soak cover lint fuzz fmt install uninstall deb clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -47,8 +47,13 @@ fmt: ## Format the Go code
 	@gofmt -s -w $$(git ls-files --cached --others --exclude-standard '*.go')
 
 install: build ## Install to DESTDIR and PREFIX (/usr/local for root, else ~/.local)
-	install -d "$(DESTDIR)$(PREFIX)/bin"
-	install -m 0755 bin/banger bin/bangerd "$(DESTDIR)$(PREFIX)/bin"
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/install
+
+uninstall: ## Remove what make install put there, and nothing else
+	@PREFIX="$(PREFIX)" DESTDIR="$(DESTDIR)" scripts/uninstall
+
+deb: build ## Build bin/banger.deb
+	@scripts/deb
 
 clean: ## Remove what was built; caches and VMs stay
 	rm -rf bin internal/kernel/embedded/banger-agent coverage.out

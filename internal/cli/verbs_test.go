@@ -8,6 +8,9 @@ import (
 	"testing"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/agent/wire"
+	"banger.dev/banger/internal/api"
+	"banger.dev/banger/internal/version"
 )
 
 func TestVerbs(t *testing.T) {
@@ -182,9 +185,7 @@ func TestDaemonVerbs(t *testing.T) {
 	if r := w.run("daemon", "start"); r.code != 0 || !strings.Contains(r.stdout, "already running") {
 		t.Errorf("%+v", r)
 	}
-	if r := w.run("version", "-o", "json"); !strings.Contains(r.stdout, `"pid": `) {
-		t.Errorf("%+v", r)
-	}
+	wantVersion(t, w)
 	if err := os.MkdirAll(w.layout.State, 0o700); err != nil {
 		t.Fatal(err)
 	}
@@ -194,6 +195,34 @@ func TestDaemonVerbs(t *testing.T) {
 	w.run("daemon", "logs").want(t, 0, "hello\n", "")
 	w.run("daemon", "logs", "-o", "json").want(t, 0, "{\n  \"log\": \"hello\\n\"\n}\n", "")
 	w.run("daemon", "stop").want(t, 0, "the daemon has stopped; VMs go on running\n", "")
+}
+
+// wantVersion reads what scripts read of version: of this build, and of the daemon.
+func wantVersion(t *testing.T, w *world) {
+	t.Helper()
+	var v struct {
+		Client struct {
+			Version, Commit, Go, Platform *string
+			API                           int
+			Protocols                     struct{ First, Last int }
+		}
+		Daemon *struct {
+			Version  string
+			PID, API int
+		}
+	}
+	r := w.run("version", "-o", "json")
+	if err := json.Unmarshal([]byte(r.stdout), &v); err != nil || r.code != 0 {
+		t.Fatalf("%+v: %v", r, err)
+	}
+	c := v.Client
+	if c.Version == nil || c.Commit == nil || c.Go == nil || !strings.HasPrefix(*c.Go, "go") || c.Platform == nil || !strings.HasPrefix(*c.Platform, "linux/") ||
+		c.API != api.Version || c.Protocols.First != 1 || c.Protocols.Last != wire.Version {
+		t.Errorf("client: %s", r.stdout)
+	}
+	if d := v.Daemon; d == nil || d.Version != version.String() || d.PID != os.Getpid() || d.API != api.Version {
+		t.Errorf("daemon: %s", r.stdout)
+	}
 }
 
 func TestCompletionOfNames(t *testing.T) {

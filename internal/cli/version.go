@@ -3,10 +3,13 @@ package cli
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"banger.dev/banger/internal/agent/wire"
+	"banger.dev/banger/internal/api"
 	"banger.dev/banger/internal/version"
 )
 
@@ -20,13 +23,24 @@ type versionReply struct {
 }
 
 type clientVersion struct {
-	Version string `json:"version"`
-	Commit  string `json:"commit"`
+	Version   string    `json:"version"`
+	Commit    string    `json:"commit"`
+	Go        string    `json:"go"`        // release that it was built with
+	Platform  string    `json:"platform"`  // GOOS/GOARCH
+	API       int       `json:"api"`       // of the daemon's HTTP interface
+	Protocols protocols `json:"protocols"` // that it speaks to agents
+}
+
+// protocols is a range: all from the first to the last are spoken.
+type protocols struct {
+	First int `json:"first"`
+	Last  int `json:"last"`
 }
 
 type daemonVersion struct {
 	Version string `json:"version"`
 	PID     int    `json:"pid"`
+	API     int    `json:"api"`
 }
 
 func newVersionCommand(a *app) *cobra.Command {
@@ -43,10 +57,18 @@ func newVersionCommand(a *app) *cobra.Command {
 	}
 }
 
+func thisClient() clientVersion {
+	return clientVersion{
+		Version: version.Version, Commit: version.Commit,
+		Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH,
+		API: api.Version, Protocols: protocols{First: 1, Last: wire.Version},
+	}
+}
+
 func (a *app) runVersion(ctx context.Context) error {
-	reply := versionReply{Client: clientVersion{Version: version.Version, Commit: version.Commit}}
+	reply := versionReply{Client: thisClient()}
 	if ping, err := a.ping(ctx); err == nil {
-		reply.Daemon = &daemonVersion{Version: ping.Version, PID: ping.PID}
+		reply.Daemon = &daemonVersion{Version: ping.Version, PID: ping.PID, API: ping.API}
 	}
 	if a.json {
 		return a.printJSON(reply)
