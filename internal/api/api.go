@@ -27,6 +27,8 @@ const (
 	RouteVMLogs          = "/v1/vms/{ref}/logs"         // GET → text/plain, the console, a time stamp a line; raw
 	RouteOperation       = "/v1/operations/{id}"        // GET → Operation; DELETE cancels → Operation
 	RouteOperationEvents = "/v1/operations/{id}/events" // GET → NDJSON of Operation until it has ended; raw
+	RouteImages          = "/v1/images"                 // GET → []banger.Image, those in the cache
+	RouteKernels         = "/v1/kernels"                // GET → []banger.Kernel, those in the cache
 	RouteDaemonStop      = "/v1/daemon/stop"            // POST → 202; VMs stay as they are
 )
 

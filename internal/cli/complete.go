@@ -1,12 +1,14 @@
 package cli
 
 import (
+	"context"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/client"
 )
 
 // completeVMs offers the names of VMs in one of states, or of all. It asks the
@@ -20,20 +22,56 @@ func (a *app) completeVMs(states ...banger.State) cobra.CompletionFunc {
 			}
 			return nil, directive
 		}
-		d, err := a.dial(cmd.Context())
-		if err != nil {
-			return nil, directive
-		}
-		vms, err := d.ListVMs(cmd.Context())
-		if err != nil {
-			return nil, directive
-		}
 		var names []string
-		for _, vm := range vms {
+		for _, vm := range ask(a, cmd, (*client.Client).ListVMs) {
 			if (len(states) == 0 || slices.Contains(states, vm.State)) && strings.HasPrefix(vm.Name, prefix) && !slices.Contains(args, vm.Name) {
 				names = append(names, vm.Name)
 			}
 		}
 		return names, directive
 	}
+}
+
+// completeImages offers the images in the cache, and the one that is pulled at
+// first use.
+func (a *app) completeImages(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	names := []string{banger.DefaultImage}
+	for _, image := range ask(a, cmd, (*client.Client).ListImages) {
+		if image.Name != "" {
+			names = append(names, image.Name)
+		}
+	}
+	return beginning(names, prefix), cobra.ShellCompDirectiveNoFileComp
+}
+
+// completeKernels offers the releases of the kernels in the cache.
+func (a *app) completeKernels(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	var names []string
+	for _, kernel := range ask(a, cmd, (*client.Client).ListKernels) {
+		names = append(names, kernel.Release)
+	}
+	return beginning(names, prefix), cobra.ShellCompDirectiveNoFileComp
+}
+
+// ask gives what list does of the daemon, and nothing if none runs or it does
+// not answer soon: a shell waits for it.
+func ask[T any](a *app, cmd *cobra.Command, list func(*client.Client, context.Context) ([]T, error)) []T {
+	ctx, cancel := context.WithTimeout(cmd.Context(), pingTimeout)
+	defer cancel()
+	d, err := a.dial(ctx)
+	if err != nil {
+		return nil
+	}
+	all, err := list(d, ctx)
+	if err != nil {
+		return nil
+	}
+	return all
+}
+
+// beginning is those of names that begin with prefix, each once, in order.
+func beginning(names []string, prefix string) []string {
+	names = slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, prefix) })
+	slices.Sort(names)
+	return slices.Compact(names)
 }

@@ -97,6 +97,12 @@ func (w *world) withDaemon() *world {
 			_, _ = io.WriteString(rw, "2026-01-01 boot\x1b[31m\n")
 		}
 	}))
+	mux.HandleFunc("GET "+api.RouteImages, w.verb("images", func(rw http.ResponseWriter, _ string) {
+		reply(rw, 200, []banger.Image{{Name: "", Digest: "sha256:0"}, {Name: "debian"}, {Name: "mine"}})
+	}))
+	mux.HandleFunc("GET "+api.RouteKernels, w.verb("kernels", func(rw http.ResponseWriter, _ string) {
+		reply(rw, 200, []banger.Kernel{{Release: "6.12.1-cloud"}, {Release: "6.1.0-cloud"}, {Release: "6.1.0-cloud"}})
+	}))
 	mux.HandleFunc("GET "+api.RouteOperation, w.operation)
 	mux.HandleFunc("GET "+api.RouteOperationEvents, w.events)
 	mux.HandleFunc("DELETE "+api.RouteOperation, func(rw http.ResponseWriter, r *http.Request) {

@@ -24,7 +24,7 @@ func newSpecOptions(a *app) *specOptions {
 	}
 }
 
-func (o *specOptions) addFlags(cmd *cobra.Command) {
+func (o *specOptions) addFlags(a *app, cmd *cobra.Command) {
 	flags := cmd.Flags()
 	flags.SortFlags = false
 	flags.Var(&nameValue{&o.name}, "name", "name of the VM; one is made up otherwise")
@@ -41,6 +41,8 @@ func (o *specOptions) addFlags(cmd *cobra.Command) {
 	flags.VarP(&workdirValue{&o.spec.Workdir}, "workdir", "w", "directory of its commands; the user's home otherwise")
 	flags.VarP(&userValue{&o.spec.User}, "user", "u", "user of its commands; the image's otherwise, else root")
 	flags.Var(&labelsValue{&o.spec.Labels}, "label", "a label to find it by (may be repeated)")
+	_ = cmd.RegisterFlagCompletionFunc("image", a.completeImages)
+	_ = cmd.RegisterFlagCompletionFunc("kernel", a.completeKernels)
 	_ = cmd.RegisterFlagCompletionFunc("net", cobra.FixedCompletions([]string{"user", "none"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("init", cobra.FixedCompletions([]string{"auto", "none"}, cobra.ShellCompDirectiveNoFileComp))
 	_ = cmd.RegisterFlagCompletionFunc("vmm", cobra.FixedCompletions([]string{"auto", "firecracker", "qemu"}, cobra.ShellCompDirectiveNoFileComp))

@@ -230,6 +230,12 @@ func TestCompletionOfNames(t *testing.T) {
 	if r := w.run("__complete", "vm", "start", ""); r.stdout != ":4\n" {
 		t.Errorf("without a daemon: %q", r.stdout)
 	}
+	if r := w.run("__complete", "run", "--image", ""); r.stdout != "debian\n:4\n" {
+		t.Errorf("images without a daemon: %q", r.stdout)
+	}
+	if r := w.run("__complete", "run", "--kernel", ""); r.stdout != ":4\n" {
+		t.Errorf("kernels without a daemon: %q", r.stdout)
+	}
 	if left, _ := os.ReadDir(w.home); len(left) != 0 {
 		t.Errorf("something was started or made: %v", left)
 	}
@@ -237,16 +243,20 @@ func TestCompletionOfNames(t *testing.T) {
 	w.add("web", banger.StateStopped)
 	w.add("db", banger.StateRunning)
 	for line, want := range map[string]string{
-		"vm start ":       "web\n:4\n",
-		"exec ":           "db\n:4\n",
-		"vm delete w":     "web\n:4\n",
-		"vm delete web ":  "db\n:4\n",
-		"vm show ":        "web\ndb\n:4\n",
-		"exec db ":        ":0\n",
-		"vm show web ":    ":4\n",
-		"run --init ":     "auto\nnone\n:4\n",
-		"vm list ":        ":4\n",
-		"vm start nosuch": ":4\n",
+		"vm start ":      "web\n:4\n",
+		"exec ":          "db\n:4\n",
+		"vm delete w":    "web\n:4\n",
+		"vm delete web ": "db\n:4\n",
+		"vm show ":       "web\ndb\n:4\n",
+		"exec db ":       ":0\n",
+		"vm show web ":   ":4\n",
+		"run --init ":    "auto\nnone\n:4\n",
+
+		"run --image ":         "debian\nmine\n:4\n",
+		"vm create --image m":  "mine\n:4\n",
+		"vm create --kernel 6": "6.1.0-cloud\n6.12.1-cloud\n:4\n",
+		"vm list ":             ":4\n",
+		"vm start nosuch":      ":4\n",
 	} {
 		if r := w.run(append([]string{"__complete"}, strings.Split(line, " ")...)...); r.stdout != want {
 			t.Errorf("%q: %q, want %q", line, r.stdout, want)

@@ -27,7 +27,7 @@ func newCreateCommand(a *app) *cobra.Command {
 			return a.runCreate(cmd.Context(), opts)
 		},
 	}
-	opts.addFlags(cmd)
+	opts.addFlags(a, cmd)
 	return cmd
 }
 

@@ -62,7 +62,7 @@ failure of banger's own, 130 when interrupted before the command runs.`,
 		},
 	}
 	cmd.Args = opts.takeArguments
-	opts.addFlags(cmd)
+	opts.addFlags(a, cmd)
 	flags := cmd.Flags()
 	flags.BoolVar(&opts.remove, "rm", false, "delete the VM when the command ends or banger does")
 	flags.BoolVarP(&opts.detach, "detach", "d", false, "start the VM, print its name and run nothing")

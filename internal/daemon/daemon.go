@@ -60,7 +60,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	vms, err := wire(cfg, db)
+	cached := openCache(cfg)
+	vms, err := wire(cfg, db, cached)
 	if err != nil {
 		return err
 	}
@@ -68,7 +69,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := vms.Reconcile(ctx); err != nil {
 		cfg.Log.Error("not every VM could be brought up to date", "err", err)
 	}
-	return serve(ctx, cfg, vms)
+	return serve(ctx, cfg, vms, cached)
 }
 
 // lockPatience is how long a daemon that is just ending may keep the lock.
@@ -85,8 +86,22 @@ func takeLock(ctx context.Context, l paths.Layout) (*ipc.Held, error) {
 	return lock, err
 }
 
+// cache is what VMs are made of.
+type cache struct {
+	images  *image.Store
+	kernels *kernel.Store
+}
+
+func openCache(cfg Config) cache {
+	root := apt.New(cfg.Layout.Apt(), apt.Suite, apt.DetectSources(), cfg.Log)
+	return cache{
+		images:  image.New(cfg.Layout, image.Catalog()),
+		kernels: kernel.New(cfg.Layout, root, kernel.EmbeddedAgent(), cfg.Log),
+	}
+}
+
 // wire puts the parts together.
-func wire(cfg Config, db *store.DB) (*lifecycle.Manager, error) {
+func wire(cfg Config, db *store.DB, cached cache) (*lifecycle.Manager, error) {
 	fault, err := steps.Injected(cfg.Fault)
 	if err != nil {
 		return nil, err
@@ -95,15 +110,13 @@ func wire(cfg Config, db *store.DB) (*lifecycle.Manager, error) {
 	if err != nil {
 		return nil, err
 	}
-	sources := apt.DetectSources()
-	root := apt.New(cfg.Layout.Apt(), apt.Suite, sources, cfg.Log)
 	return lifecycle.New(lifecycle.Deps{
 		Owner:     os.Getuid(),
 		Layout:    cfg.Layout,
 		Platform:  newPlatform(),
 		Rows:      db,
-		Images:    image.New(cfg.Layout, image.Catalog()),
-		Kernels:   kernel.New(cfg.Layout, root, kernel.EmbeddedAgent(), cfg.Log),
+		Images:    cached.images,
+		Kernels:   cached.kernels,
 		Disks:     qcow2.Driver{},
 		Monitors:  monitors{monitor.Spawner{Binary: binary}},
 		Processes: processes{},
@@ -113,7 +126,7 @@ func wire(cfg Config, db *store.DB) (*lifecycle.Manager, error) {
 }
 
 // serve answers until ctx ends or a client asks for the end.
-func serve(ctx context.Context, cfg Config, vms *lifecycle.Manager) error {
+func serve(ctx context.Context, cfg Config, vms *lifecycle.Manager, cached cache) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	ops := operation.New[server.Result](cfg.Log)
@@ -122,7 +135,7 @@ func serve(ctx context.Context, cfg Config, vms *lifecycle.Manager) error {
 		return err
 	}
 	srv := server.New(server.Config{
-		VMs: vms, Operations: ops, Stop: stop,
+		VMs: vms, Images: cached.images, Kernels: cached.kernels, Operations: ops, Stop: stop,
 		Version: version.String(), PID: os.Getpid(), Since: time.Now(), Log: cfg.Log,
 	})
 	failed := make(chan error, 1)

@@ -45,6 +45,8 @@ func (s *Server) routes(mux *http.ServeMux, h huma.API) {
 	handle(d, route{http.MethodPost, api.RouteVMKill, "kill-vm", "End a VM without asking the guest", 200}, s.kill)
 	handle(d, route{http.MethodGet, api.RouteOperation, "show-operation", "How far an operation is", 200}, s.operation)
 	handle(d, route{http.MethodDelete, api.RouteOperation, "cancel-operation", "Cancel an operation; it ends soon after", 200}, s.cancel)
+	handle(d, route{http.MethodGet, api.RouteImages, "list-images", "The images in the cache", 200}, s.listImages)
+	handle(d, route{http.MethodGet, api.RouteKernels, "list-kernels", "The kernels in the cache", 200}, s.listKernels)
 
 	operation := h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.Operation](), true, "")
 	raw(d, mux, route{http.MethodGet, api.RouteVMLogs, "logs-vm", "The console, a time stamp a line", 200},

@@ -39,6 +39,8 @@ type Result struct {
 // Config is what a Server is made of. All of it is required.
 type Config struct {
 	VMs        VMs
+	Images     Images
+	Kernels    Kernels
 	Operations *operation.Registry[Result]
 	Stop       func()    // asked to by a client, after the reply; it must not wait for the server
 	Version    string    // of this build

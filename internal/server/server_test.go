@@ -55,13 +55,22 @@ func (l *logBuffer) String() string {
 	return l.b.String()
 }
 
+// images and kernels are what is in every world's cache.
+var (
+	images = servertest.Images{{
+		Name: "debian", Digest: "sha256:1", Source: "Debian", RootFS: "/c/rootfs.ext4", Size: 1, Architecture: "amd64", Init: "/sbin/init",
+		Env: []string{"A=b"}, Workdir: "/w", User: "u", Entrypoint: []string{"e"}, Cmd: []string{"c"},
+	}}
+	kernels = servertest.Kernels{{Digest: "sha256:2", Release: "6.1.0", Source: "Debian", VMLinux: "/c/vmlinux", Initramfs: "/c/i", Modules: "/c/m"}}
+)
+
 func newWorld(t *testing.T, vms *servertest.VMs) *world {
 	t.Helper()
 	w := &world{t: t, vms: vms, log: &logBuffer{}, stop: make(chan struct{})}
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	w.ops = operation.New[server.Result](log)
 	w.srv = server.New(server.Config{
-		VMs: vms, Operations: w.ops, Stop: func() { close(w.stop) },
+		VMs: vms, Images: images, Kernels: kernels, Operations: w.ops, Stop: func() { close(w.stop) },
 		Version: "v9-test", PID: 4321, Since: time.Date(2025, 1, 2, 3, 4, 5, 0, time.UTC), Log: log,
 	})
 	w.http = httptest.NewServer(w.srv.Handler())
@@ -300,6 +309,23 @@ func TestLeashedClientLeaves(t *testing.T) {
 	}
 }
 
+// What is in the cache is listed, and nothing in it is an empty list.
+func TestCache(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{})
+	if all := get[[]banger.Image](w, "GET", api.RouteImages, "", 200); len(all) != 1 || all[0].Name != "debian" {
+		t.Errorf("%+v", all)
+	}
+	if all := get[[]banger.Kernel](w, "GET", api.RouteKernels, "", 200); len(all) != 1 || all[0].Release != "6.1.0" {
+		t.Errorf("%+v", all)
+	}
+	w.srv.Images, w.srv.Kernels = servertest.Images(nil), servertest.Kernels(nil)
+	for _, route := range []string{api.RouteImages, api.RouteKernels} {
+		if _, _, text := w.do("GET", route, ""); text != "[]\n" {
+			t.Errorf("%s: %q", route, text)
+		}
+	}
+}
+
 func TestDaemonStop(t *testing.T) {
 	w := newWorld(t, &servertest.VMs{})
 	if code, _, _ := w.do("POST", api.RouteDaemonStop, ""); code != 202 {
@@ -385,6 +411,8 @@ func TestReplyFields(t *testing.T) {
 		{"list", "GET", api.RouteVMs},
 		{"show", "GET", "/v1/vms/box"},
 		{"start", "POST", "/v1/vms/box/start"},
+		{"images", "GET", api.RouteImages},
+		{"kernels", "GET", api.RouteKernels},
 		{"failed", "GET", "/v1/operations/" + failed.ID},
 		{"stop", "POST", "/v1/vms/box/stop"},
 		{"error", "GET", "/v1/vms/nothing"},
@@ -457,7 +485,7 @@ func TestDocument(t *testing.T) {
 	for path, methods := range map[string]string{
 		api.RoutePing: "get", api.RouteOpenAPI: "get", api.RouteVMs: "get post", api.RouteVM: "get delete",
 		api.RouteVMStart: "post", api.RouteVMStop: "post", api.RouteVMKill: "post", api.RouteVMLogs: "get",
-		api.RouteOperation: "get delete", api.RouteOperationEvents: "get", api.RouteDaemonStop: "post",
+		api.RouteOperation: "get delete", api.RouteImages: "get", api.RouteKernels: "get", api.RouteOperationEvents: "get", api.RouteDaemonStop: "post",
 	} {
 		for _, method := range strings.Fields(methods) {
 			described, ok := doc.Paths[path][method]
@@ -477,7 +505,7 @@ func TestDocument(t *testing.T) {
 			t.Errorf("%s: %d methods are described, want %s", path, n, methods)
 		}
 	}
-	if n := len(doc.Paths); n != 11 {
+	if n := len(doc.Paths); n != 13 {
 		t.Errorf("%d paths", n)
 	}
 	for _, name := range []string{"ErrorModel", "ErrorDetail"} {
@@ -518,7 +546,7 @@ func TestEveryRouteConstantIsTested(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(string(source), "\n\tRoute"); n != 11 {
+	if n := strings.Count(string(source), "\n\tRoute"); n != 13 {
 		t.Errorf("%d route constants: add the new one to TestDocument", n)
 	}
 }
