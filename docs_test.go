@@ -130,6 +130,19 @@ func TestDocumentsPointAtWhatIsThere(t *testing.T) {
 	}
 }
 
+// The files and directories that AGENTS.md names are there.
+func TestAgentsNamesWhatIsThere(t *testing.T) {
+	paths := regexp.MustCompile("`([a-z0-9_.-]+(/[a-z0-9_.-]+)+|[a-z0-9_]+\\.go)`").FindAllStringSubmatch(read(t, "AGENTS.md"), -1)
+	for _, m := range paths {
+		if _, err := os.Stat(m[1]); err != nil {
+			t.Errorf("AGENTS.md speaks of %s: %v", m[1], err)
+		}
+	}
+	if len(paths) < 20 {
+		t.Errorf("found only %d paths in AGENTS.md", len(paths))
+	}
+}
+
 // Work that is left to do is not hidden in comments.
 func TestNoUnfinishedNotes(t *testing.T) {
 	note := regexp.MustCompile(`\b(TO` + `DO|FIX` + `ME|X` + `XX|HA` + `CK)\b`)
