@@ -99,6 +99,9 @@ func TestCompletion(t *testing.T) {
 		}
 	}
 	for _, shell := range shells {
+		if got := complete(shell, "banger run --kernel "); len(got) == 0 || strings.Contains(got[0], " ") {
+			t.Errorf("%s: --kernel offers %q", shell, got)
+		}
 		for line, want := range map[string]string{
 			"banger vm start ":           "alpha beta",
 			"banger vm delete alpha b":   "beta",

@@ -148,7 +148,7 @@ func installed() []string {
 // testInstalledTree: install puts its files there with their modes, a second one
 // changes nothing, and uninstall leaves what was there before.
 func testInstalledTree(t *testing.T, s source) {
-	dest := t.TempDir()
+	dest := filepath.Join(t.TempDir(), "a b")
 	prefix := filepath.Join(dest, "usr", "local")
 	args := []string{"DESTDIR=" + dest, "PREFIX=/usr/local"}
 	placeFile(t, prefix+"/bin/other", "somebody else's")
@@ -197,6 +197,11 @@ func testInstalledTree(t *testing.T, s source) {
 // undone, and an inventory that leads elsewhere is not followed.
 func testInventory(t *testing.T, s source) {
 	dest := t.TempDir()
+	for _, target := range []string{"install", "uninstall"} {
+		if out, err := s.try("022", "PREFIX=p", target); err == nil || !strings.Contains(out, "absolute") {
+			t.Errorf("%s to a relative prefix: %v %s", target, err, out)
+		}
+	}
 	args := []string{"DESTDIR=" + dest, "PREFIX=/p"}
 	inventory := dest + "/p/share/doc/banger/inventory"
 	placeFile(t, inventory, "share/man/man1/\nshare/man/man1/banger-old.1.gz\n")
