@@ -107,6 +107,7 @@ func wire(cfg Config, db *store.DB) (*lifecycle.Manager, error) {
 		Disks:     qcow2.Driver{},
 		Monitors:  monitors{monitor.Spawner{Binary: binary}},
 		Processes: processes{},
+		Ports:     ports{},
 		Steps:     steps.Runner{Fault: fault},
 		Log:       cfg.Log,
 	}), nil

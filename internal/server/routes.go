@@ -43,6 +43,9 @@ func (s *Server) routes(mux *http.ServeMux, h huma.API) {
 	handle(d, route{http.MethodPost, api.RouteVMStart, "start-vm", "Boot a VM", 202}, s.start)
 	handle(d, route{http.MethodPost, api.RouteVMStop, "stop-vm", "Have the guest power off, and kill the VM if it does not", 200}, s.stop)
 	handle(d, route{http.MethodPost, api.RouteVMKill, "kill-vm", "End a VM without asking the guest", 200}, s.kill)
+	handle(d, route{http.MethodGet, api.RouteVMPorts, "list-ports", "The published ports of a VM", 200}, s.listPorts)
+	handle(d, route{http.MethodPost, api.RouteVMPorts, "add-ports", "Publish ports of a VM, at once if it runs", 200}, s.addPorts)
+	handle(d, route{http.MethodDelete, api.RouteVMPorts, "remove-ports", "Publish ports of a VM no more; their connections are cut", 200}, s.removePorts)
 	handle(d, route{http.MethodGet, api.RouteOperation, "show-operation", "How far an operation is", 200}, s.operation)
 	handle(d, route{http.MethodDelete, api.RouteOperation, "cancel-operation", "Cancel an operation; it ends soon after", 200}, s.cancel)
 
