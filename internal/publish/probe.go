@@ -30,7 +30,7 @@ func Probe(p banger.Port) error {
 		return refusal
 	}
 	return banger.Errorf(banger.KindConflict, "%s/%s of this host is in use by %s (pid %d)", p.Host(), p.Protocol, owner.Command, owner.PID).
-		WithNext("another port, or kill %d", owner.PID)
+		WithNext("another port, or ps -f %d", owner.PID)
 }
 
 // Free is a port of p's address and protocol that nobody has at this moment.

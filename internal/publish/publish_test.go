@@ -175,6 +175,21 @@ func TestBytesAndHalfClosesArrive(t *testing.T) {
 
 const smallSize = 2 << 10
 
+// wantRefusal is wantReset for a new connection, which may be reset before Dial
+// has returned.
+func wantRefusal(t *testing.T, p banger.Port) {
+	t.Helper()
+	conn, err := net.Dial("tcp", p.Host())
+	if err == nil {
+		defer conn.Close()
+		_ = conn.SetDeadline(time.Now().Add(patience))
+		_, err = io.Copy(io.Discard, conn)
+	}
+	if !errors.Is(err, syscall.ECONNRESET) {
+		t.Errorf("the connection ended with %v, not with a reset", err)
+	}
+}
+
 // wantReset reads until the connection is reset.
 func wantReset(t *testing.T, conn net.Conn) {
 	t.Helper()
@@ -191,7 +206,7 @@ func TestNobodyListensIsAReset(t *testing.T) {
 	}
 	nobody := ln.Addr()
 	_ = ln.Close()
-	wantReset(t, connect(t, s.publish(t, nobody, banger.ProtocolTCP)))
+	wantRefusal(t, s.publish(t, nobody, banger.ProtocolTCP))
 }
 
 func TestAResetGoesThroughBothWays(t *testing.T) {
@@ -213,8 +228,15 @@ func TestAResetGoesThroughBothWays(t *testing.T) {
 		t.Errorf("the server's connection ended with %v", err)
 	}
 
-	p = s.publish(t, tcpServer(t, "127.0.0.1:0", reset), banger.ProtocolTCP)
-	wantReset(t, connect(t, p))
+	p = s.publish(t, tcpServer(t, "127.0.0.1:0", func(conn *net.TCPConn) {
+		_, _ = io.ReadFull(conn, make([]byte, 1))
+		reset(conn)
+	}), banger.ProtocolTCP)
+	conn = connect(t, p)
+	if _, err := conn.Write([]byte("x")); err != nil {
+		t.Fatal(err)
+	}
+	wantReset(t, conn)
 }
 
 // A client that reads nothing holds back its own server, and nobody else.

@@ -457,7 +457,7 @@ func TestDocument(t *testing.T) {
 	for path, methods := range map[string]string{
 		api.RoutePing: "get", api.RouteOpenAPI: "get", api.RouteVMs: "get post", api.RouteVM: "get delete",
 		api.RouteVMStart: "post", api.RouteVMStop: "post", api.RouteVMKill: "post", api.RouteVMLogs: "get",
-		api.RouteOperation: "get delete", api.RouteOperationEvents: "get", api.RouteDaemonStop: "post",
+		api.RouteOperation: "get delete", api.RouteVMPorts: "get post delete", api.RouteOperationEvents: "get", api.RouteDaemonStop: "post",
 	} {
 		for _, method := range strings.Fields(methods) {
 			described, ok := doc.Paths[path][method]
@@ -477,7 +477,7 @@ func TestDocument(t *testing.T) {
 			t.Errorf("%s: %d methods are described, want %s", path, n, methods)
 		}
 	}
-	if n := len(doc.Paths); n != 11 {
+	if n := len(doc.Paths); n != 12 {
 		t.Errorf("%d paths", n)
 	}
 	for _, name := range []string{"ErrorModel", "ErrorDetail"} {
@@ -518,7 +518,7 @@ func TestEveryRouteConstantIsTested(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(string(source), "\n\tRoute"); n != 11 {
+	if n := strings.Count(string(source), "\n\tRoute"); n != 12 {
 		t.Errorf("%d route constants: add the new one to TestDocument", n)
 	}
 }

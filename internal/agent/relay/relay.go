@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"banger.dev/banger/internal/agent/wire"
@@ -33,14 +34,23 @@ func (r *Relay) TCP(conn *net.TCPConn, stream net.Conn) {
 		_ = conn.Close()
 		Close(stream)
 	})
+	var ended atomic.Int32 // ways; after both the stream has no more use
+	end := func() {
+		if ended.Add(1) == 2 {
+			Close(stream)
+		}
+	}
 	var out sync.WaitGroup
 	out.Go(func() {
 		if err := r.send(stream, conn); err != nil {
-			_ = wire.WritePiece(stream, wire.PieceReset, make([]byte, wire.PieceHeaderSize))
 			breakOff()
+			return
 		}
+		end()
 	})
-	if err := r.receive(conn, stream); err != nil {
+	// The other end closes the stream after both ways have ended, or because it
+	// broke off: so the stream is listened to for as long as there is something to send.
+	if r.receive(conn, stream, end); ended.Load() < 2 {
 		breakOff()
 	}
 	out.Wait()
@@ -76,23 +86,24 @@ func (r *Relay) send(stream io.Writer, conn io.Reader) error {
 	}
 }
 
-// errReset means that the other end broke the connection off.
-var errReset = errors.New("reset by the other end")
-
-// receive gives conn what the pieces of stream hold, until PieceEnd.
-func (r *Relay) receive(conn *net.TCPConn, stream io.Reader) error {
-	for {
+// receive gives conn what the pieces of stream hold until the stream ends or is
+// of no more use. end is called when no more comes this way.
+func (r *Relay) receive(conn *net.TCPConn, stream io.Reader, end func()) {
+	for over := false; ; {
 		t, length, err := wire.ReadPieceHeader(stream)
 		switch {
-		case err != nil:
-			return err
-		case t == wire.PieceReset:
-			return errReset
+		case err != nil || over:
+			return
 		case t == wire.PieceEnd:
-			return conn.CloseWrite()
+			if conn.CloseWrite() != nil {
+				return
+			}
+			over = true
+			end()
+			continue
 		}
-		if err := r.pass(conn, stream, length); err != nil {
-			return err
+		if r.pass(conn, stream, length) != nil {
+			return
 		}
 	}
 }

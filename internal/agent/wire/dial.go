@@ -62,17 +62,16 @@ func ReadDial[T DialRequest | DialAnswer](r io.Reader) (T, error) {
 }
 
 // PieceType says what a piece is. A piece is its type (u8), the length of what
-// follows (u16, big endian) and as many bytes. A stream that ends otherwise than
-// by PieceEnd from both sides was cut off, which is a reset too.
+// follows (u16, big endian) and as many bytes. A stream that is closed before
+// there was a PieceEnd from both sides is a connection that was broken off.
 type PieceType uint8
 
 // The piece types.
 const (
-	PieceData  PieceType = 0 // bytes of a connection, or one datagram
-	PieceEnd   PieceType = 1 // empty: no more comes this way; the other goes on
-	PieceReset PieceType = 2 // empty: the connection was broken off
+	PieceData PieceType = 0 // bytes of a connection, or one datagram
+	PieceEnd  PieceType = 1 // empty: no more comes this way; the other goes on
 
-	lastPieceType = PieceReset
+	lastPieceType = PieceEnd
 )
 
 // PieceHeaderSize is what goes before a piece's bytes, MaxPiece bounds these.
