@@ -136,7 +136,7 @@ func (p Port) Matches(q Port) bool {
 // ValidatePorts says what in a VM's published ports cannot be.
 func ValidatePorts(ports []Port) error {
 	if len(ports) > MaxPublish {
-		return Errorf(KindInvalid, "--publish: %d ports are more than the %d that a VM can publish", len(ports), MaxPublish)
+		return Errorf(KindInvalid, "%d ports are more than the %d that a VM can publish", len(ports), MaxPublish)
 	}
 	for i, p := range ports {
 		if err := p.validate(); err != nil {
@@ -144,7 +144,7 @@ func ValidatePorts(ports []Port) error {
 		}
 		for _, q := range ports[:i] {
 			if p.Overlaps(q) {
-				return Errorf(KindInvalid, "--publish %s: %s is published already, as %s", p, p.Host(), q)
+				return Errorf(KindInvalid, "port %s: %s is published already, as %s", p, p.Host(), q)
 			}
 		}
 	}
@@ -223,5 +223,5 @@ func parsePortRange(s, part string) (portRange, error) {
 }
 
 func errPort(s, format string, args ...any) *Error {
-	return Errorf(KindInvalid, "--publish %.200q: %s; write [IP:][HOST:]GUEST[/udp], such as 8080:80 or 127.0.0.1:8080:80", s, fmt.Sprintf(format, args...))
+	return Errorf(KindInvalid, "port %.200q: %s; write [IP:][HOST:]GUEST[/udp], such as 8080:80 or 127.0.0.1:8080:80", s, fmt.Sprintf(format, args...))
 }

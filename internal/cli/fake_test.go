@@ -97,6 +97,9 @@ func (w *world) withDaemon() *world {
 			_, _ = io.WriteString(rw, "2026-01-01 boot\x1b[31m\n")
 		}
 	}))
+	mux.HandleFunc("GET "+api.RouteVMPorts, w.verb("port-list", w.listPorts))
+	mux.HandleFunc("POST "+api.RouteVMPorts, w.verb("port-add", w.addPorts))
+	mux.HandleFunc("DELETE "+api.RouteVMPorts, w.verb("port-remove", w.removePorts))
 	mux.HandleFunc("GET "+api.RouteOperation, w.operation)
 	mux.HandleFunc("GET "+api.RouteOperationEvents, w.events)
 	mux.HandleFunc("DELETE "+api.RouteOperation, func(rw http.ResponseWriter, r *http.Request) {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 
+	"banger.dev/banger/internal/agent/dial"
 	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/vmm"
 	"banger.dev/banger/internal/vmm/vmmtest"
@@ -177,6 +178,8 @@ func (a *agent) stream(stream net.Conn) {
 	switch port {
 	case wire.PortControl:
 		a.control(stream)
+	case wire.PortDial:
+		(&dial.Server{}).Serve(stream)
 	case portEcho:
 		_, _ = io.Copy(stream, stream)
 	case portCommand:
