@@ -8,8 +8,10 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"slices"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/guest"
 	"banger.dev/banger/internal/publish"
 )
@@ -47,10 +49,24 @@ func (s *server) putPorts(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	err := banger.ValidatePorts(ports)
+	if err == nil && len(ports) > 0 {
+		err = s.m.canDial()
+	}
 	if err == nil {
 		err = s.m.ports.Sync(ports)
 	}
 	reply(w, portsReply{Refused: asRefusal(err)})
+}
+
+// canDial says so if the guest's agent is known to be too old to be asked.
+func (m *monitor) canDial() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.st.Hello == nil || slices.Contains(m.st.Hello.Ports, wire.PortDial) {
+		return nil
+	}
+	return banger.Errorf(banger.KindUnavailable, "the agent in VM %s is of an older banger, which cannot publish ports", m.order.Name).
+		WithNext("banger vm stop %s, then banger vm start %s", m.order.Name, m.order.Name)
 }
 
 // asRefusal is err as it travels to the daemon; nil for nil.

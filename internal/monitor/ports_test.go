@@ -102,3 +102,14 @@ func TestAStartWithAPortInUse(t *testing.T) {
 		t.Errorf("the lock is held: %v %v", held, err)
 	}
 }
+
+func TestAnAgentThatIsTooOld(t *testing.T) {
+	v := spawnReady(t, newOrder(t, guestOld))
+	err := v.SyncPorts(v.ctx, []banger.Port{echoing(t)})
+	if banger.KindOf(err) != banger.KindUnavailable || banger.NextOf(err) == "" {
+		t.Errorf("%v", err)
+	}
+	if err := v.SyncPorts(v.ctx, nil); err != nil {
+		t.Error(err)
+	}
+}
