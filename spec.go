@@ -56,6 +56,7 @@ type Spec struct {
 	User      string            `json:"user,omitempty"`
 	Labels    map[string]string `json:"labels,omitempty"`
 	Ephemeral bool              `json:"ephemeral,omitempty"` // deleted as soon as it is not alive
+	Publish   []Port            `json:"publish,omitempty"`   // ports of the guest on the host
 }
 
 // WithDefaults fills in what the user did not say.
@@ -118,6 +119,9 @@ func (s Spec) Validate(host Host) error {
 		if err := validateLabel(k, v); err != nil {
 			return err
 		}
+	}
+	if err := ValidatePorts(s.Publish); err != nil {
+		return err
 	}
 	if strings.ContainsRune(s.Workdir, 0) || (s.Workdir != "" && s.Workdir[0] != '/') {
 		return Errorf(KindInvalid, "--workdir %q: must be an absolute path in the guest", s.Workdir)

@@ -45,6 +45,7 @@ type VM struct {
 	Started     *time.Time        `json:"started"`    // null while it is not alive
 	LastError   string            `json:"last_error"` // how its last run ended, when not as asked
 	LastExit    *LastExit         `json:"last_exit"`
+	Ports       []Port            `json:"ports"` // published, running or not
 }
 
 // LastExit is how a VM's VMM ended the last time.

@@ -237,6 +237,10 @@ func TestStories(t *testing.T) {
 			"privatecache": privateCache,
 			"image":        makeImage,
 			"badkernel":    badKernel,
+			"program":      program,
+			"freeport":     freePort,
+			"talk":         talk,
+			"many":         many,
 		},
 	})
 }

@@ -2,9 +2,11 @@ package agent
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 	"time"
 
@@ -12,6 +14,7 @@ import (
 
 	"banger.dev/banger/internal/agent/command"
 	"banger.dev/banger/internal/agent/control"
+	"banger.dev/banger/internal/agent/dial"
 	"banger.dev/banger/internal/agent/inits"
 	"banger.dev/banger/internal/agent/users"
 	"banger.dev/banger/internal/agent/wire"
@@ -50,14 +53,19 @@ func newPorts(s state) ports {
 	c := s.Config
 	bootMS := uptime().Milliseconds()
 	exec := &command.Server{Env: c.Env, Workdir: c.Workdir, User: c.User, Users: &users.DB{}}
+	p := ports{wire.PortExec: exec.Serve, wire.PortDial: (&dial.Server{}).Serve}
 	ctl := &control.Server{
 		Hello: func() wire.Hello {
-			return wire.Hello{Protocol: wire.Version, Generation: c.Generation, Version: version.String(), Init: s.Init, BootMS: bootMS}
+			return wire.Hello{
+				Protocol: wire.Version, Generation: c.Generation, Version: version.String(), Init: s.Init, BootMS: bootMS,
+				Ports: slices.Sorted(maps.Keys(p)),
+			}
 		},
 		Init:     func() wire.InitStatus { return initStatus(s.Init) },
 		Shutdown: func() error { return shutdown(s.Init) },
 	}
-	return ports{wire.PortExec: exec.Serve, wire.PortControl: ctl.Serve}
+	p[wire.PortControl] = ctl.Serve
+	return p
 }
 
 // serve gives a stream to whoever listens on its port, and closes one for a

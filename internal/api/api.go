@@ -25,6 +25,7 @@ const (
 	RouteVMStop          = "/v1/vms/{ref}/stop"         // POST StopRequest → VerbReply
 	RouteVMKill          = "/v1/vms/{ref}/kill"         // POST → VerbReply
 	RouteVMLogs          = "/v1/vms/{ref}/logs"         // GET → text/plain, the console, a time stamp a line; raw
+	RouteVMPorts         = "/v1/vms/{ref}/ports"        // GET → []banger.Port; POST PortsRequest → VerbReply; DELETE ?port=8080/tcp → VerbReply
 	RouteOperation       = "/v1/operations/{id}"        // GET → Operation; DELETE cancels → Operation
 	RouteOperationEvents = "/v1/operations/{id}/events" // GET → NDJSON of Operation until it has ended; raw
 	RouteImages          = "/v1/images"                 // GET → []banger.Image, those in the cache
@@ -65,6 +66,11 @@ type StartRequest struct {
 	// Leased has the VM killed when the client that holds its lease is gone, or
 	// does not take it soon; see lifecycle.StartOptions.
 	Leased bool `json:"leased,omitempty"`
+}
+
+// PortsRequest names ports to publish: all of them, or none after an error.
+type PortsRequest struct {
+	Ports []banger.Port `json:"ports"` // a host_port of 0 is a free one
 }
 
 // StopRequest says how patient a stop is.

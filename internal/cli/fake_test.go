@@ -103,6 +103,9 @@ func (w *world) withDaemon() *world {
 	mux.HandleFunc("GET "+api.RouteKernels, w.verb("kernels", func(rw http.ResponseWriter, _ string) {
 		reply(rw, 200, []banger.Kernel{{Release: "6.12.1-cloud"}, {Release: "6.1.0-cloud"}, {Release: "6.1.0-cloud"}})
 	}))
+	mux.HandleFunc("GET "+api.RouteVMPorts, w.verb("port-list", w.listPorts))
+	mux.HandleFunc("POST "+api.RouteVMPorts, w.verb("port-add", w.addPorts))
+	mux.HandleFunc("DELETE "+api.RouteVMPorts, w.verb("port-remove", w.removePorts))
 	mux.HandleFunc("GET "+api.RouteOperation, w.operation)
 	mux.HandleFunc("GET "+api.RouteOperationEvents, w.events)
 	mux.HandleFunc("DELETE "+api.RouteOperation, func(rw http.ResponseWriter, r *http.Request) {

@@ -37,6 +37,7 @@ func (o *specOptions) addFlags(a *app, cmd *cobra.Command) {
 	flags.Var(choice(&o.spec.Net, banger.NetUser, banger.NetNone), "net", "how it is connected")
 	flags.Var(choice(&o.spec.Init, banger.InitAuto, banger.InitNone), "init", "PID 1: auto is the image's init if it has one, none is banger's agent")
 	flags.Var(choice(&o.spec.VMM, banger.VMMAuto, banger.VMMFirecracker, banger.VMMQEMU), "vmm", "program that runs it")
+	flags.VarP(&portsValue{&o.spec.Publish}, "publish", "p", "publish a port of it on this host, as [IP:][HOST:]GUEST[/udp] (may be repeated)")
 	o.env.addFlags(flags)
 	flags.VarP(&workdirValue{&o.spec.Workdir}, "workdir", "w", "directory of its commands; the user's home otherwise")
 	flags.VarP(&userValue{&o.spec.User}, "user", "u", "user of its commands; the image's otherwise, else root")

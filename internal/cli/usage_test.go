@@ -20,6 +20,10 @@ func TestBadInput(t *testing.T) {
 		says string
 	}{
 		{"--vcpus 0", "--vcpus 0"},
+		{"--publish 0:80", "no port"},
+		{"-p localhost:80:80", "literal address"},
+		{"-p 8080:80/sctp", "tcp or udp"},
+		{"-p 8080:80 -p 8080:81", "already"},
 		{"--vcpus -1", "--vcpus -1"},
 		{"--vcpus 1000", "--vcpus 1000"},
 		{"--vcpus two", `"two"`},
@@ -55,7 +59,7 @@ func TestBadInput(t *testing.T) {
 		{"--label =x", "--label"},
 		{"--image=", "--image"},
 		{"--kernel=", "--kernel"},
-		{"--publish 80:80", "--publish"},
+		{"--publish-all", "--publish-all"},
 		{"--memory", "--memory"},
 		{"-o xml", "text or json"},
 		{"-x", "-x"},

@@ -15,6 +15,7 @@ several names print one array of what was done; errors go to stderr.
 	cmd.AddCommand(
 		newRunCommand(a), newCreateCommand(a), newStartCommand(a), newStopCommand(a), newKillCommand(a),
 		newDeleteCommand(a), newListCommand(a), newShowCommand(a), newExecCommand(a), newLogsCommand(a),
+		newPortCommand(a),
 	)
 	return cmd
 }

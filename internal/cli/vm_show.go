@@ -69,6 +69,7 @@ func showRows(vm banger.Detail, now time.Time) [][2]string {
 		{"disk", vm.DiskBytes.String()},
 		{"work", workLine(vm.WorkBytes)},
 		{"net", string(vm.Spec.Net)},
+		{"ports", portsLine(vm.Ports)},
 		{"init", string(vm.Spec.Init)},
 		{"user", vm.Spec.User},
 		{"workdir", vm.Spec.Workdir},

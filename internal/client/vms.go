@@ -44,6 +44,23 @@ func (c *Client) DeleteVM(ctx context.Context, ref string, force bool) (api.Verb
 	return askVM[api.VerbReply](ctx, c, http.MethodDelete, api.RouteVM, ref, query, nil)
 }
 
+// ListPorts are the published ports of a VM.
+func (c *Client) ListPorts(ctx context.Context, ref string) ([]banger.Port, error) {
+	return askVM[[]banger.Port](ctx, c, http.MethodGet, api.RouteVMPorts, ref, nil, nil)
+}
+
+// AddPorts publishes ports of a VM, at once if it runs: all of them, or none
+// after an error.
+func (c *Client) AddPorts(ctx context.Context, ref string, ports []banger.Port) (api.VerbReply, error) {
+	return askVM[api.VerbReply](ctx, c, http.MethodPost, api.RouteVMPorts, ref, nil, api.PortsRequest{Ports: ports})
+}
+
+// RemovePorts publishes those ports no more that names, each as
+// banger.ParsePublished reads it, name.
+func (c *Client) RemovePorts(ctx context.Context, ref string, names []string) (api.VerbReply, error) {
+	return askVM[api.VerbReply](ctx, c, http.MethodDelete, api.RouteVMPorts, ref, url.Values{"port": names}, nil)
+}
+
 // LogsVM is a VM's console as it is now, a time stamp a line. A read error means
 // that there was more.
 func (c *Client) LogsVM(ctx context.Context, ref string) (io.ReadCloser, error) {

@@ -4,9 +4,11 @@ import (
 	"context"
 	"time"
 
+	"banger.dev/banger"
 	"banger.dev/banger/internal/lifecycle"
 	"banger.dev/banger/internal/monitor"
 	"banger.dev/banger/internal/proc"
+	"banger.dev/banger/internal/publish"
 )
 
 // monitors is lifecycle's view of package monitor.
@@ -17,6 +19,12 @@ func (m monitors) Spawn(ctx context.Context, order monitor.Order) (monitor.Statu
 }
 func (monitors) Connect(socket string) lifecycle.Monitor { return monitor.Connect(socket) }
 func (monitors) Held(lock string) (bool, error)          { return monitor.Held(lock) }
+
+// ports is lifecycle's view of package publish.
+type ports struct{}
+
+func (ports) Probe(p banger.Port) error       { return publish.Probe(p) }
+func (ports) Free(p banger.Port) (int, error) { return publish.Free(p) }
 
 // processes is lifecycle's view of package proc.
 type processes struct{}

@@ -120,6 +120,7 @@ func wire(cfg Config, db *store.DB, cached cache) (*lifecycle.Manager, error) {
 		Disks:     qcow2.Driver{},
 		Monitors:  monitors{monitor.Spawner{Binary: binary}},
 		Processes: processes{},
+		Ports:     ports{},
 		Steps:     steps.Runner{Fault: fault},
 		Log:       cfg.Log,
 	}), nil

@@ -41,7 +41,7 @@ func (m *Manager) Check(ctx context.Context, name string, spec banger.Spec) erro
 				WithNext("banger vm delete %s, or choose another --name", name)
 		}
 	}
-	return nil
+	return m.checkPorts(ctx, "", spec.Publish)
 }
 
 // Create makes a VM and, if start is given, boots it. An error or the end of
@@ -53,6 +53,9 @@ func (m *Manager) Create(ctx context.Context, name string, spec banger.Spec, sta
 	}
 	rec, err := m.newRecord(name, spec.WithDefaults())
 	if err != nil {
+		return banger.Detail{}, err
+	}
+	if rec.Spec.Publish, err = m.choosePorts(rec.Spec.Publish); err != nil {
 		return banger.Detail{}, err
 	}
 	if start != nil { // before anything is fetched for a VM that could not start

@@ -42,6 +42,7 @@ type guest struct {
 	panics     bool                    // its kernel panics in the boot
 	dies       bool                    // its monitor is killed during the boot
 	deaf       bool                    // it ignores a shutdown
+	refuses    error                   // why it does not change its ports
 	initNever  bool                    // its init never finishes
 	onSpawn    func(m *machine)        // called when the VMM runs, before Spawn returns
 	onReady    <-chan struct{}         // the boot waits for this

@@ -50,6 +50,7 @@ type Monitor interface {
 	Shutdown(ctx context.Context, timeout time.Duration) (killed bool, err error)
 	Kill(ctx context.Context) error
 	Watch(ctx context.Context, each func(monitor.Status)) error
+	SyncPorts(ctx context.Context, ports []banger.Port) error
 }
 
 // Processes tells processes apart and ends them; see package proc.
@@ -84,6 +85,7 @@ type Deps struct {
 	Disks     disk.Driver
 	Monitors  Monitors
 	Processes Processes
+	Ports     Ports
 	Steps     steps.Runner
 	Log       *slog.Logger
 }

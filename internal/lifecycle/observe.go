@@ -90,9 +90,13 @@ func (m *Manager) observe(rec banger.Record) banger.VM {
 		Image: rec.Spec.Image, ImageDigest: rec.ImageDigest, Kernel: rec.KernelDigest,
 		VCPUs: rec.Spec.VCPUs, MemoryBytes: rec.Spec.Memory, DiskBytes: rec.Spec.Disk, WorkBytes: rec.Spec.Work,
 		Labels: rec.Spec.Labels, Created: rec.Created, LastError: rec.LastError, LastExit: rec.LastExit,
+		Ports: rec.Spec.Publish,
 	}
 	if vm.Labels == nil {
 		vm.Labels = map[string]string{}
+	}
+	if vm.Ports == nil {
+		vm.Ports = []banger.Port{}
 	}
 	m.mu.Lock()
 	status, known := m.seen[rec.ID]

@@ -77,7 +77,7 @@ func (m *Manager) order(rec banger.Record, p Platform, kernel banger.Kernel, a a
 	if uid, gid, ok := p.RunAs(rec.ID); ok {
 		cfg.RunAs = &vmm.Credential{UID: uid, GID: gid}
 	}
-	return monitor.Order{ID: rec.ID, Name: rec.Name, Files: files, VMM: rec.Machine.VMM, Machine: cfg}
+	return monitor.Order{ID: rec.ID, Name: rec.Name, Files: files, VMM: rec.Machine.VMM, Machine: cfg, Publish: rec.Spec.Publish}
 }
 
 // emulated are words for a CPU that TCG emulates. Kernels that use cmpxchg16b

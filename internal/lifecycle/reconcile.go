@@ -74,7 +74,15 @@ func (m *Manager) adopt(ctx context.Context, rec banger.Record) error {
 	if h := m.readHandles(rec.ID); h != nil {
 		accel = h.Accel
 	}
-	return m.recordAlive(rec, status, accel)
+	if err := m.recordAlive(rec, status, accel); err != nil {
+		return err
+	}
+	// A daemon may have died between the row and the monitor. A refusal breaks
+	// nothing else: the ports are tried again at the next start.
+	if err := m.syncPorts(ctx, rec); err != nil {
+		m.Log.Warn("publish the ports of a VM that runs", "vm", rec.Name, "err", err)
+	}
+	return nil
 }
 
 // sweep removes the socket directories of VMs that are no more. Directories

@@ -234,6 +234,9 @@ type attached struct{ root, work disk.Attached }
 
 func (b *bootPlan) prepare(ctx context.Context, rec banger.Record) error {
 	m := b.m
+	if err := m.checkPorts(ctx, rec.ID, rec.Spec.Publish); err != nil {
+		return err
+	}
 	kernel, err := m.Kernels.Get(ctx, rec.KernelDigest)
 	if err != nil {
 		return err

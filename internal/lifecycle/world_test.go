@@ -47,6 +47,7 @@ type world struct {
 	db      *store.DB
 	host    *host
 	images  *images
+	taken   *hostPorts
 	missing error // why there is no VMM
 	memory  banger.Bytes
 
@@ -79,6 +80,7 @@ func newWorld(t *testing.T, dir string) *world {
 		}
 	}
 	w.images = newImages(w.layout)
+	w.taken = &hostPorts{host: w.host}
 	db, err := store.Open(context.Background(), w.layout.Database(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +94,7 @@ func newWorld(t *testing.T, dir string) *world {
 func (w *world) boot() {
 	w.Manager = lifecycle.New(lifecycle.Deps{
 		Owner: owner, Layout: w.layout, Platform: w.platform, Rows: w.db, Images: w.images, Kernels: kernels{},
-		Disks: qcow2.Driver{}, Monitors: w.host, Processes: w.host,
+		Disks: qcow2.Driver{}, Monitors: w.host, Processes: w.host, Ports: w.taken,
 		Steps: steps.Runner{Fault: w.step}, Log: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
 	})
 }

@@ -105,7 +105,11 @@ func (c *Client) call(ctx context.Context, method, route string, into any) error
 const maxErrorText = 4 << 10
 
 func (c *Client) do(ctx context.Context, method, route string) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, "http://monitor"+route, http.NoBody)
+	return c.send(ctx, method, route, http.NoBody)
+}
+
+func (c *Client) send(ctx context.Context, method, route string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://monitor"+route, body)
 	if err != nil {
 		return nil, err
 	}
@@ -116,6 +120,9 @@ func (c *Client) do(ctx context.Context, method, route string) (*http.Response, 
 	if resp.StatusCode != http.StatusOK {
 		text, _ := io.ReadAll(io.LimitReader(resp.Body, maxErrorText))
 		_ = resp.Body.Close()
+		if resp.StatusCode == http.StatusNotFound {
+			return nil, ErrOld
+		}
 		return nil, fmt.Errorf("the VM's monitor: %s", strings.TrimSpace(string(text)))
 	}
 	return resp, nil

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hashicorp/yamux"
 
+	"banger.dev/banger/internal/agent/dial"
 	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/vmm"
 	"banger.dev/banger/internal/vmm/vmmtest"
@@ -29,6 +30,7 @@ const (
 	guestPanics  = "panics"  // its kernel panics in the boot
 	guestIgnores = "ignores" // does not power off when asked
 	guestReboots = "reboots" // reboots when it is asked to power off
+	guestOld     = "old"     // its agent has no dial port
 	guestFull    = "full"    // the host's disk is full when it is ready
 )
 
@@ -177,6 +179,8 @@ func (a *agent) stream(stream net.Conn) {
 	switch port {
 	case wire.PortControl:
 		a.control(stream)
+	case wire.PortDial:
+		(&dial.Server{}).Serve(stream)
 	case portEcho:
 		_, _ = io.Copy(stream, stream)
 	case portCommand:
@@ -208,7 +212,7 @@ func (a *agent) control(stream net.Conn) {
 	}
 	switch r.URL.Path {
 	case wire.PathHello:
-		answer(stream, wire.Hello{Protocol: wire.Version, Generation: 1, Version: "test", Init: "none"})
+		answer(stream, wire.Hello{Ports: a.ports(), Protocol: wire.Version, Generation: 1, Version: "test", Init: "none"})
 		if a.word == guestFull {
 			a.g.Pause("No space left on device")
 		}
@@ -234,4 +238,11 @@ func answer(stream net.Conn, v any) {
 	}
 	_, _ = fmt.Fprintf(stream, "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s", len(body), body)
 	_, _ = io.Copy(io.Discard, stream)
+}
+
+func (a *agent) ports() []uint32 {
+	if a.word == guestOld {
+		return nil
+	}
+	return []uint32{wire.PortControl, wire.PortDial}
 }

@@ -16,6 +16,7 @@ import (
 	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/guest"
+	"banger.dev/banger/internal/publish"
 	"banger.dev/banger/internal/vmm"
 )
 
@@ -45,6 +46,7 @@ func Run(ctx context.Context, drivers map[banger.VMM]vmm.Driver, stdin io.Reader
 		return errors.Join(err, report(stdout, nil, err))
 	}
 	m.server.serve()
+	m.ports.Serve()
 	status := m.status()
 	if err := report(stdout, &status, nil); err != nil {
 		// The daemon died meanwhile; the next one finds the VM by its lock.
@@ -58,6 +60,9 @@ func report(w io.WriteCloser, s *Status, cause error) error {
 	line := started{Status: s}
 	if cause != nil {
 		line.Error = cause.Error()
+		if errors.As(cause, new(*banger.Error)) {
+			line.Refused = asRefusal(cause)
+		}
 	}
 	return errors.Join(json.NewEncoder(w).Encode(line), w.Close())
 }
@@ -72,6 +77,7 @@ type monitor struct {
 	vmmLog  *boundedLog
 	server  *server
 	leases  *leases
+	ports   *publish.Set
 	done    chan struct{} // closed when the VM has ended
 
 	mu      sync.Mutex
@@ -116,7 +122,12 @@ func open(order Order, drivers map[banger.VMM]vmm.Driver, log *slog.Logger) (_ *
 		return nil, err
 	}
 	m.leases = newLeases(order.LeaseTimeout, func() { m.end(ReasonKilled, "its client is gone") })
+	if m.ports, err = newPorts(m); err != nil {
+		m.closeLogs()
+		return nil, err
+	}
 	if m.server, err = listen(m); err != nil {
+		m.ports.Close()
 		m.closeLogs()
 		return nil, err
 	}
@@ -126,6 +137,7 @@ func open(order Order, drivers map[banger.VMM]vmm.Driver, log *slog.Logger) (_ *
 func (m *monitor) close() {
 	close(m.done)
 	m.server.close()
+	m.ports.Close()
 	m.closeLogs()
 	_ = m.lock.Close()
 }

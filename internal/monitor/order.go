@@ -28,6 +28,8 @@ type Order struct {
 	// LeaseTimeout, where not zero, kills the VM when nobody holds a lease that
 	// long after it was ready, or when the last lease is dropped.
 	LeaseTimeout time.Duration `json:"lease_timeout"`
+	// Publish are the ports to listen on from before the VMM runs.
+	Publish []banger.Port `json:"publish,omitempty"`
 }
 
 // Status is what a monitor knows of its VM.
@@ -66,6 +68,8 @@ const (
 type started struct {
 	Status *Status `json:"status,omitempty"`
 	Error  string  `json:"error,omitempty"`
+	// Refused is Error with its kind, where that is known.
+	Refused *banger.Error `json:"refused,omitempty"`
 }
 
 // maxOrder bounds what is read from stdin.

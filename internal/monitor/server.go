@@ -128,6 +128,7 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("POST "+routeKill, s.postKill)
 	mux.HandleFunc("POST "+routePause, s.postPause)
 	mux.HandleFunc("POST "+routeResume, s.postResume)
+	mux.HandleFunc("PUT "+routePorts, s.putPorts)
 	return mux
 }
 

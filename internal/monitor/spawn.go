@@ -79,6 +79,9 @@ func await(ctx context.Context, read *os.File) (Status, error) {
 	if jerr := json.Unmarshal(line, &s); jerr != nil {
 		return Status{}, fmt.Errorf("the monitor ended without a word: %w", errors.Join(err, jerr))
 	}
+	if s.Refused != nil {
+		return Status{}, s.Refused
+	}
 	if s.Status == nil {
 		return Status{}, errors.New(s.Error)
 	}

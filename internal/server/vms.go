@@ -27,6 +27,10 @@ type VMs interface {
 	Delete(ctx context.Context, ref string, force bool) (banger.VM, lifecycle.Outcome, error)
 	List(ctx context.Context) ([]banger.VM, error)
 	Show(ctx context.Context, ref string) (banger.Detail, error)
+	// AddPorts publishes ports, RemovePorts those that a banger.ParsePublished
+	// names no more; all or, after an error, none of them.
+	AddPorts(ctx context.Context, ref string, ports []banger.Port) (banger.VM, lifecycle.Outcome, error)
+	RemovePorts(ctx context.Context, ref string, ports []banger.Port) (banger.VM, lifecycle.Outcome, error)
 	// Console is what the guest has written to its console, as it is now.
 	Console(ctx context.Context, ref string) (io.ReadCloser, error)
 }
@@ -112,10 +116,13 @@ func verb(vm banger.VM, outcome lifecycle.Outcome, err error) (*body[api.VerbRep
 	return &body[api.VerbReply]{api.VerbReply{VM: tidy(vm), Changed: outcome.Changed, Note: outcome.Note}}, nil
 }
 
-// tidy makes maps objects in JSON, also without anything in them.
+// tidy makes maps objects and lists arrays in JSON, also without anything in them.
 func tidy(vm banger.VM) banger.VM {
 	if vm.Labels == nil {
 		vm.Labels = map[string]string{}
+	}
+	if vm.Ports == nil {
+		vm.Ports = []banger.Port{}
 	}
 	return vm
 }

@@ -13,6 +13,7 @@ const Version = 1
 const (
 	PortControl = 1024 // HTTP: the paths below
 	PortExec    = 1025 // one command a stream: exec.go
+	PortDial    = 1026 // one connection to a server in the guest a stream: dial.go
 )
 
 // SerialPort is the name of the virtio-serial port that carries the guest
@@ -34,6 +35,9 @@ type Hello struct {
 	Version    string `json:"version"`    // of the agent, for people
 	Init       string `json:"init"`       // path of the init that is PID 1, or "none"
 	BootMS     int64  `json:"boot_ms"`    // guest uptime when the agent was ready
+	// Ports are those the agent serves, so that a newer host knows what an older
+	// agent lacks. Agents before PortDial do not say.
+	Ports []uint32 `json:"ports,omitempty"`
 }
 
 // InitStatus is how far the image's own init has got.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -69,7 +70,7 @@ func (w *VMs) Create(ctx context.Context, name string, spec banger.Spec, start *
 	d := banger.Detail{Spec: spec, VM: banger.VM{
 		ID: fmt.Sprintf("%016x", n), Name: name, State: banger.StateStopped, Intent: banger.IntentStopped,
 		Image: spec.Image, VCPUs: spec.VCPUs, MemoryBytes: spec.Memory, DiskBytes: spec.Disk, WorkBytes: spec.Work,
-		Labels: spec.Labels, Created: created,
+		Labels: spec.Labels, Created: created, Ports: spec.Publish,
 	}}
 	if start != nil {
 		run(&d)
@@ -146,6 +147,34 @@ func (w *VMs) Show(_ context.Context, ref string) (banger.Detail, error) {
 		return banger.Detail{}, missing(ref)
 	}
 	return w.vms[i], nil
+}
+
+// AddPorts is server.VMs's; port 1 of the host is taken.
+func (w *VMs) AddPorts(_ context.Context, ref string, ports []banger.Port) (banger.VM, lifecycle.Outcome, error) {
+	for _, p := range ports {
+		if p.HostPort == 1 {
+			return banger.VM{}, lifecycle.Outcome{}, banger.Errorf(banger.KindConflict, "%s is in use", p.Host())
+		}
+	}
+	return w.setPorts(ref, func(d *banger.Detail) { d.Ports = append(d.Ports, ports...) })
+}
+
+// RemovePorts is server.VMs's.
+func (w *VMs) RemovePorts(_ context.Context, ref string, ports []banger.Port) (banger.VM, lifecycle.Outcome, error) {
+	return w.setPorts(ref, func(d *banger.Detail) {
+		d.Ports = slices.DeleteFunc(d.Ports, func(p banger.Port) bool { return slices.ContainsFunc(ports, p.Matches) })
+	})
+}
+
+func (w *VMs) setPorts(ref string, set func(*banger.Detail)) (banger.VM, lifecycle.Outcome, error) {
+	var after banger.VM
+	outcome, err := w.change(ref, func(d *banger.Detail) bool {
+		before := len(d.Ports)
+		set(d)
+		after = d.VM
+		return len(d.Ports) != before
+	})
+	return after, outcome, err
 }
 
 // Console is server.VMs's.
