@@ -41,7 +41,7 @@ func TestVerbs(t *testing.T) {
 	if r, err := c.KillVM(ctx, "box"); err != nil || r.Changed {
 		t.Errorf("%+v, %v", r, err)
 	}
-	console, err := c.LogsVM(ctx, "box")
+	console, err := c.LogsVM(ctx, "box", client.LogOptions{Tail: -1})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,18 +8,22 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"strconv"
 	"time"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/apt"
 	"banger.dev/banger/internal/disk/qcow2"
+	"banger.dev/banger/internal/event"
 	"banger.dev/banger/internal/image"
 	"banger.dev/banger/internal/ipc"
 	"banger.dev/banger/internal/kernel"
 	"banger.dev/banger/internal/lifecycle"
+	"banger.dev/banger/internal/metrics"
 	"banger.dev/banger/internal/monitor"
 	"banger.dev/banger/internal/operation"
 	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/request"
 	"banger.dev/banger/internal/server"
 	"banger.dev/banger/internal/steps"
 	"banger.dev/banger/internal/store"
@@ -39,6 +43,7 @@ type Config struct {
 
 // Run is the daemon, until ctx ends or a client stops it. VMs stay as they are.
 func Run(ctx context.Context, cfg Config) (err error) {
+	cfg.Log = slog.New(request.LogHandler(cfg.Log.Handler()))
 	l := cfg.Layout
 	for _, dir := range []string{l.State, l.Run} {
 		if err := ipc.PrivateDir(dir); err != nil {
@@ -60,15 +65,20 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	vms, err := wire(cfg, db)
+	events := &event.Log{Owner: os.Getuid(), Rows: db, Log: cfg.Log}
+	observed := &observation{events: events}
+	vms, err := wire(cfg, db, observed)
 	if err != nil {
 		return err
 	}
 	defer vms.Close()
+	observed.metrics = metrics.New(version.String(), time.Now(), vms)
 	if err := vms.Reconcile(ctx); err != nil {
 		cfg.Log.Error("not every VM could be brought up to date", "err", err)
 	}
-	return serve(ctx, cfg, vms)
+	events.Emit(ctx, banger.Event{Type: banger.EventDaemonStarted, Detail: map[string]string{"version": version.String(), "pid": strconv.Itoa(os.Getpid())}})
+	defer func() { events.Emit(ctx, banger.Event{Type: banger.EventDaemonStopped}) }()
+	return serve(ctx, cfg, vms, observed)
 }
 
 // lockPatience is how long a daemon that is just ending may keep the lock.
@@ -86,7 +96,7 @@ func takeLock(ctx context.Context, l paths.Layout) (*ipc.Held, error) {
 }
 
 // wire puts the parts together.
-func wire(cfg Config, db *store.DB) (*lifecycle.Manager, error) {
+func wire(cfg Config, db *store.DB, observed *observation) (*lifecycle.Manager, error) {
 	fault, err := steps.Injected(cfg.Fault)
 	if err != nil {
 		return nil, err
@@ -102,6 +112,8 @@ func wire(cfg Config, db *store.DB) (*lifecycle.Manager, error) {
 		Layout:    cfg.Layout,
 		Platform:  newPlatform(),
 		Rows:      db,
+		Events:    observed.events,
+		Booted:    observed.booted,
 		Images:    image.New(cfg.Layout, image.Catalog()),
 		Kernels:   kernel.New(cfg.Layout, root, kernel.EmbeddedAgent(), cfg.Log),
 		Disks:     qcow2.Driver{},
@@ -113,7 +125,7 @@ func wire(cfg Config, db *store.DB) (*lifecycle.Manager, error) {
 }
 
 // serve answers until ctx ends or a client asks for the end.
-func serve(ctx context.Context, cfg Config, vms *lifecycle.Manager) error {
+func serve(ctx context.Context, cfg Config, vms *lifecycle.Manager, observed *observation) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	ops := operation.New[server.Result](cfg.Log)
@@ -122,9 +134,12 @@ func serve(ctx context.Context, cfg Config, vms *lifecycle.Manager) error {
 		return err
 	}
 	srv := server.New(server.Config{
-		VMs: vms, Operations: ops, Stop: stop,
+		VMs: vms, Operations: ops, Events: observed.events, Metrics: observed.metrics, Stop: stop,
 		Version: version.String(), PID: os.Getpid(), Since: time.Now(), Log: cfg.Log,
 	})
+	clocks := keepClocks(ctx, vms, cfg.Log)
+	defer func() { <-clocks }()
+	defer stop()
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(listener) }()
 	cfg.Log.Info("serving", "socket", cfg.Layout.DaemonSocket(), "pid", os.Getpid())

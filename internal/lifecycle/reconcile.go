@@ -47,7 +47,7 @@ func (m *Manager) recover(ctx context.Context, rec banger.Record) error {
 	}
 	defer unlock()
 	if rec.Creating {
-		return m.discard(rec)
+		return m.discard(ctx, rec)
 	}
 	if m.alive(rec.ID) {
 		err := m.adopt(ctx, rec)
@@ -59,7 +59,7 @@ func (m *Manager) recover(ctx context.Context, rec banger.Record) error {
 	}
 	m.settleLocked(ctx, &rec, monitor.ReasonMonitorDied)
 	if rec.Spec.Ephemeral {
-		return m.discard(rec)
+		return m.discard(ctx, rec)
 	}
 	return nil
 }
@@ -73,6 +73,9 @@ func (m *Manager) adopt(ctx context.Context, rec banger.Record) error {
 	accel := ""
 	if h := m.readHandles(rec.ID); h != nil {
 		accel = h.Accel
+	}
+	if status.Ready {
+		m.tellStartedIfUntold(ctx, rec, status)
 	}
 	return m.recordAlive(rec, status, accel)
 }

@@ -11,6 +11,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
+	"banger.dev/banger/internal/request"
 )
 
 // body is a reply with nothing but a body.
@@ -43,15 +44,21 @@ func (s *Server) routes(mux *http.ServeMux, h huma.API) {
 	handle(d, route{http.MethodPost, api.RouteVMStart, "start-vm", "Boot a VM", 202}, s.start)
 	handle(d, route{http.MethodPost, api.RouteVMStop, "stop-vm", "Have the guest power off, and kill the VM if it does not", 200}, s.stop)
 	handle(d, route{http.MethodPost, api.RouteVMKill, "kill-vm", "End a VM without asking the guest", 200}, s.kill)
+	handle(d, route{http.MethodPost, api.RouteVMClock, "set-vm-clock", "Set the guest's clock to the host's", 200}, s.setClock)
 	handle(d, route{http.MethodGet, api.RouteOperation, "show-operation", "How far an operation is", 200}, s.operation)
 	handle(d, route{http.MethodDelete, api.RouteOperation, "cancel-operation", "Cancel an operation; it ends soon after", 200}, s.cancel)
 
 	operation := h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.Operation](), true, "")
-	raw(d, mux, route{http.MethodGet, api.RouteVMLogs, "logs-vm", "The console, a time stamp a line", 200},
+	raw(d, mux, route{http.MethodGet, api.RouteVMLogs, "logs-vm", "The console, a time stamp a line; query: follow, since, tail", 200},
 		s.logs, "text/plain", &huma.Schema{Type: huma.TypeString}, "ref")
 	raw(d, mux, route{http.MethodGet, api.RouteOperationEvents, "watch-operation",
 		"The operation now and after each change, one JSON object a line, until it has ended", 200},
-		s.events, "application/x-ndjson", operation, "id")
+		s.watchOperation, "application/x-ndjson", operation, "id")
+	raw(d, mux, route{http.MethodGet, api.RouteEvents, "events",
+		"What has happened, one JSON object a line; query: after, since, vm, type, follow", 200},
+		s.events, "application/x-ndjson", h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[banger.Event](), true, ""))
+	raw(d, mux, route{http.MethodGet, api.RouteMetrics, "metrics", "Metrics in Prometheus' text form", 200},
+		s.Metrics.ServeHTTP, "text/plain", &huma.Schema{Type: huma.TypeString})
 	raw(d, mux, route{http.MethodPost, api.RouteDaemonStop, "stop-daemon", "Stop the daemon; VMs go on", 202},
 		s.stopDaemon, "", nil)
 	raw(d, mux, route{http.MethodGet, api.RouteOpenAPI, "openapi", "This document", 200},
@@ -89,7 +96,7 @@ func handle[I, O any](d *docs, r route, handler func(context.Context, *I) (*O, e
 	huma.Register(d.API, d.operation(r), func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)
 		if err != nil {
-			return nil, &replyError{*wireError(err)}
+			return nil, &replyError{*wireError(request.ID(ctx), err)}
 		}
 		return out, nil
 	})

@@ -33,8 +33,11 @@ type world struct {
 	ops  *operation.Registry[server.Result]
 	srv  *server.Server
 	http *httptest.Server
-	log  *logBuffer
-	stop chan struct{} // closed when a client has asked to stop
+
+	events  *servertest.Events
+	metrics *servertest.Metrics
+	log     *logBuffer
+	stop    chan struct{} // closed when a client has asked to stop
 }
 
 // logBuffer is written to by many goroutines.
@@ -57,11 +60,11 @@ func (l *logBuffer) String() string {
 
 func newWorld(t *testing.T, vms *servertest.VMs) *world {
 	t.Helper()
-	w := &world{t: t, vms: vms, log: &logBuffer{}, stop: make(chan struct{})}
+	w := &world{t: t, vms: vms, events: &servertest.Events{}, metrics: &servertest.Metrics{}, log: &logBuffer{}, stop: make(chan struct{})}
 	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	w.ops = operation.New[server.Result](log)
 	w.srv = server.New(server.Config{
-		VMs: vms, Operations: w.ops, Stop: func() { close(w.stop) },
+		VMs: vms, Operations: w.ops, Events: w.events, Metrics: w.metrics, Stop: func() { close(w.stop) },
 		Version: "v9-test", PID: 4321, Since: time.Date(2025, 1, 2, 3, 4, 5, 0, time.UTC), Log: log,
 	})
 	w.http = httptest.NewServer(w.srv.Handler())
@@ -526,6 +529,6 @@ func TestEveryRouteConstantIsTested(t *testing.T) {
 func BenchmarkNew(b *testing.B) {
 	log := slog.New(slog.DiscardHandler)
 	for b.Loop() {
-		server.New(server.Config{VMs: &servertest.VMs{}, Operations: operation.New[server.Result](log), Log: log})
+		server.New(server.Config{VMs: &servertest.VMs{}, Operations: operation.New[server.Result](log), Events: &servertest.Events{}, Metrics: &servertest.Metrics{}, Log: log})
 	}
 }
