@@ -20,6 +20,7 @@ import (
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
 	"banger.dev/banger/internal/operation"
+	"banger.dev/banger/internal/request"
 	"banger.dev/banger/internal/server"
 	"banger.dev/banger/internal/server/servertest"
 )
@@ -61,7 +62,7 @@ func (l *logBuffer) String() string {
 func newWorld(t *testing.T, vms *servertest.VMs) *world {
 	t.Helper()
 	w := &world{t: t, vms: vms, events: &servertest.Events{}, metrics: &servertest.Metrics{}, log: &logBuffer{}, stop: make(chan struct{})}
-	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := slog.New(request.LogHandler(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	w.ops = operation.New[server.Result](log)
 	w.srv = server.New(server.Config{
 		VMs: vms, Operations: w.ops, Events: w.events, Metrics: w.metrics, Stop: func() { close(w.stop) },
@@ -460,6 +461,7 @@ func TestDocument(t *testing.T) {
 	for path, methods := range map[string]string{
 		api.RoutePing: "get", api.RouteOpenAPI: "get", api.RouteVMs: "get post", api.RouteVM: "get delete",
 		api.RouteVMStart: "post", api.RouteVMStop: "post", api.RouteVMKill: "post", api.RouteVMLogs: "get",
+		api.RouteVMClock: "post", api.RouteEvents: "get", api.RouteMetrics: "get",
 		api.RouteOperation: "get delete", api.RouteOperationEvents: "get", api.RouteDaemonStop: "post",
 	} {
 		for _, method := range strings.Fields(methods) {
@@ -480,7 +482,7 @@ func TestDocument(t *testing.T) {
 			t.Errorf("%s: %d methods are described, want %s", path, n, methods)
 		}
 	}
-	if n := len(doc.Paths); n != 11 {
+	if n := len(doc.Paths); n != 14 {
 		t.Errorf("%d paths", n)
 	}
 	for _, name := range []string{"ErrorModel", "ErrorDetail"} {
@@ -521,7 +523,7 @@ func TestEveryRouteConstantIsTested(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if n := strings.Count(string(source), "\n\tRoute"); n != 11 {
+	if n := strings.Count(string(source), "\n\tRoute"); n != 14 {
 		t.Errorf("%d route constants: add the new one to TestDocument", n)
 	}
 }
