@@ -73,6 +73,9 @@ func (a *app) runEvents(cmd *cobra.Command, opts *eventsOptions) error {
 	}
 	for {
 		after, err = a.printEvents(ctx, d, after, opts)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err == nil || opts.noFollow || banger.KindOf(err) != banger.KindUnavailable || after < 0 {
 			return err
 		}

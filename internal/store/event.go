@@ -29,12 +29,19 @@ func insertEvent(ctx context.Context, tx *sql.Tx, owner int, e banger.Event) err
 	if e.Time.IsZero() {
 		e.Time = time.Now()
 	}
-	detail, err := json.Marshal(e.Detail)
+	var brief map[string]string
+	if e.Detail != nil {
+		brief = make(map[string]string, len(e.Detail))
+		for key, text := range e.Detail {
+			brief[key] = bounded(text)
+		}
+	}
+	detail, err := json.Marshal(brief)
 	if err != nil {
 		return err
 	}
 	added, err := tx.ExecContext(ctx, `INSERT INTO events (owner, time, type, vm, vm_id, request, reason, detail) VALUES (?, ?, ?, ?, ?, ?, ?, ?)`,
-		owner, e.Time.UTC().Format(timeFormat), string(e.Type), e.VM, e.VMID, e.Request, e.Reason, string(detail))
+		owner, e.Time.UTC().Format(timeFormat), string(e.Type), e.VM, e.VMID, e.Request, bounded(e.Reason), string(detail))
 	if err != nil {
 		return err
 	}
@@ -44,6 +51,13 @@ func insertEvent(ctx context.Context, tx *sql.Tx, owner int, e banger.Event) err
 	}
 	_, err = tx.ExecContext(ctx, `DELETE FROM events WHERE id <= ?`, id-EventsKept)
 	return err
+}
+
+// maxText bounds a text of an event: some repeat what a guest has said.
+const maxText = 2 << 10
+
+func bounded(text string) string {
+	return strings.ToValidUTF8(text[:min(len(text), maxText)], "\uFFFD")
 }
 
 // Events are those of owner that are newer than the id after and that filter

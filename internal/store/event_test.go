@@ -2,7 +2,9 @@ package store
 
 import (
 	"context"
+	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"banger.dev/banger"
 )
@@ -79,6 +81,17 @@ func TestEventsAreKeptInOrder(t *testing.T) {
 	}
 	if last, err := db.LastEvent(t.Context(), 1000, "9"); err != nil || last.ID != 0 {
 		t.Errorf("%+v %v", last, err)
+	}
+}
+
+// A guest that says much fills no database.
+func TestTextsOfEventsAreBounded(t *testing.T) {
+	db := fresh(t)
+	long := strings.Repeat("ä", maxText)
+	appendEvents(t, db, 1, banger.Event{Type: "x", Reason: long, Detail: map[string]string{"error": "a\xff" + long}})
+	got, err := db.Events(t.Context(), 1000, 0, banger.EventFilter{}, 1)
+	if err != nil || len(got[0].Reason) > maxText || len(got[0].Detail["error"]) > maxText+8 || !utf8.ValidString(got[0].Reason) {
+		t.Errorf("%d %d %v", len(got[0].Reason), len(got[0].Detail["error"]), err)
 	}
 }
 
