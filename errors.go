@@ -25,7 +25,8 @@ type Error struct {
 	Kind    Kind   `json:"kind"`
 	Message string `json:"message"`
 	Next    string `json:"next,omitempty"`
-	Err     error  `json:"-"` // the cause, or nil; already part of Message
+	Request string `json:"request,omitempty"` // id of the request that failed, if one did
+	Err     error  `json:"-"`                 // the cause, or nil; already part of Message
 }
 
 func (e *Error) Error() string { return e.Message }
@@ -67,6 +68,22 @@ func NextOf(err error) string {
 		}
 		if e.Next != "" {
 			return e.Next
+		}
+		err = e.Err
+	}
+	return ""
+}
+
+// RequestOf is the id of the request of the first *Error in err's chain that has
+// one, or "".
+func RequestOf(err error) string {
+	for err != nil {
+		var e *Error
+		if !errors.As(err, &e) {
+			return ""
+		}
+		if e.Request != "" {
+			return e.Request
 		}
 		err = e.Err
 	}

@@ -44,6 +44,9 @@ var never = []struct {
 		"the monitor has no policy and no database"},
 	{"internal/proc", []string{"."}, true, "small, and nobody's"},
 	{"internal/steps", []string{"."}, true, "small, and nobody's"},
+	{"internal/request", []string{"."}, true, "small, and nobody's"},
+	{"internal/suspend", []string{"."}, true, "small, and nobody's"},
+	{"internal/tail", []string{"."}, true, "small, and nobody's"},
 	{"internal/version", []string{"."}, true, "small, and nobody's"},
 	{"internal/paths", []string{"internal"}, true, "names alone"},
 }

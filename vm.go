@@ -66,6 +66,16 @@ type Detail struct {
 	// Cmd without one. Both may be null.
 	Entrypoint []string `json:"entrypoint"`
 	Cmd        []string `json:"cmd"`
+	// How far the guest's clock is ahead of the host's; null if it is not known.
+	ClockDriftMS *int64 `json:"clock_drift_ms"`
+	// How the last boot that got ready went, in order; null if none did.
+	Boot []BootPhase `json:"boot"`
+}
+
+// BootPhase is a part of a boot: a stage of the guest's, and at last "ready".
+type BootPhase struct {
+	Name    string `json:"name"`
+	BeginMS int64  `json:"begin_ms"` // since the VMM was started
 }
 
 // Handles is what is true of a VM on this boot of the host. It is written to

@@ -234,6 +234,8 @@ func TestStories(t *testing.T) {
 			"fault":        fault,
 			"nothing":      nothing,
 			"lines":        lines,
+			"ask":          ask,
+			"until":        until,
 			"privatecache": privateCache,
 			"image":        makeImage,
 			"badkernel":    badKernel,

@@ -83,7 +83,7 @@ func say(network, address, text string) (string, error) {
 	_ = conn.SetDeadline(time.Now().Add(patience))
 	tcp, ok := conn.(*net.TCPConn)
 	if !ok {
-		return ask(conn, text)
+		return exchange(conn, text)
 	}
 	sent := make(chan error, 1)
 	go func() {
@@ -99,8 +99,8 @@ func say(network, address, text string) (string, error) {
 	return string(got), <-sent
 }
 
-// ask repeats a datagram until it is answered, for one may be lost.
-func ask(conn net.Conn, text string) (string, error) {
+// exchange repeats a datagram until it is answered, for one may be lost.
+func exchange(conn net.Conn, text string) (string, error) {
 	buf := make([]byte, 1<<16)
 	var err error
 	for end := time.Now().Add(patience); time.Now().Before(end); {

@@ -24,20 +24,24 @@ const (
 	RouteVMStart         = "/v1/vms/{ref}/start"        // POST StartRequest → 202 Operation
 	RouteVMStop          = "/v1/vms/{ref}/stop"         // POST StopRequest → VerbReply
 	RouteVMKill          = "/v1/vms/{ref}/kill"         // POST → VerbReply
-	RouteVMLogs          = "/v1/vms/{ref}/logs"         // GET → text/plain, the console, a time stamp a line; raw
 	RouteVMPorts         = "/v1/vms/{ref}/ports"        // GET → []banger.Port; POST PortsRequest → VerbReply; DELETE ?port=8080/tcp → VerbReply
 	RouteOperation       = "/v1/operations/{id}"        // GET → Operation; DELETE cancels → Operation
 	RouteOperationEvents = "/v1/operations/{id}/events" // GET → NDJSON of Operation until it has ended; raw
 	RouteImages          = "/v1/images"                 // GET → []banger.Image, those in the cache
 	RouteKernels         = "/v1/kernels"                // GET → []banger.Kernel, those in the cache
+	RouteVMLogs          = "/v1/vms/{ref}/logs"         // GET ?follow=&since=&tail= → text/plain, the console, a time stamp a line; raw
+	RouteVMClock         = "/v1/vms/{ref}/clock"        // POST → ClockReply: the guest's clock is set to the host's
+	RouteEvents          = "/v1/events"                 // GET ?after=&since=&vm=&type=&follow= → NDJSON of banger.Event; raw
+	RouteMetrics         = "/metrics"                   // GET → Prometheus' text form; raw
 	RouteDaemonStop      = "/v1/daemon/stop"            // POST → 202; VMs stay as they are
 )
 
 // Headers of every reply.
 const (
-	HeaderAPI       = "X-Banger-API"     // Version of the daemon
-	HeaderVersion   = "X-Banger-Version" // of the daemon's build
-	HeaderRequestID = "X-Request-Id"     // names the request in the daemon's log
+	HeaderAPI       = "X-Banger-API"        // Version of the daemon
+	HeaderVersion   = "X-Banger-Version"    // of the daemon's build
+	HeaderRequestID = "X-Request-Id"        // names the request in the daemon's log, in errors and in events
+	HeaderLastEvent = "X-Banger-Last-Event" // of a stream of events: the id behind which it begins
 )
 
 // Ping says who answers.
@@ -83,6 +87,11 @@ type VerbReply struct {
 	VM      banger.VM `json:"vm"`      // after the verb; as it last was for delete
 	Changed bool      `json:"changed"` // false: it already was so
 	Note    string    `json:"note"`    // for people: what was done otherwise than asked, or ""
+}
+
+// ClockReply is what a guest's clock was.
+type ClockReply struct {
+	DriftMS int64 `json:"drift_ms"` // how far it was ahead of the host's before it was set
 }
 
 // OperationStatus says whether an operation goes on.

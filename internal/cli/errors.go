@@ -162,13 +162,18 @@ func (a *app) printError(err error) {
 				Kind    banger.Kind `json:"kind"`
 				Message string      `json:"message"`
 				Next    string      `json:"next"`
+				Request string      `json:"request,omitempty"`
 			} `json:"error"`
 		}
 		reply.Error.Kind, reply.Error.Message, reply.Error.Next = kindOf(err), err.Error(), banger.NextOf(err)
+		reply.Error.Request = banger.RequestOf(err)
 		_ = json.NewEncoder(a.Stderr).Encode(reply)
 		return
 	}
 	line := "banger: " + err.Error()
+	if id := banger.RequestOf(err); id != "" && kindOf(err) == banger.KindInternal {
+		line += " (request " + id + ")"
+	}
 	if next := banger.NextOf(err); next != "" {
 		line += "; try: " + next
 	}

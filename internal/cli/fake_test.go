@@ -44,6 +44,7 @@ type world struct {
 	noMonitor  bool // VMs have no monitor socket
 	interrupt  bool // operations take until they are cancelled, and this process gets a SIGINT
 	cancelled  chan struct{}
+	streams    []string // what each stream of events says; all but the last are cut off
 
 	mu     sync.Mutex
 	asked  []string
@@ -106,6 +107,7 @@ func (w *world) withDaemon() *world {
 	mux.HandleFunc("GET "+api.RouteVMPorts, w.verb("port-list", w.listPorts))
 	mux.HandleFunc("POST "+api.RouteVMPorts, w.verb("port-add", w.addPorts))
 	mux.HandleFunc("DELETE "+api.RouteVMPorts, w.verb("port-remove", w.removePorts))
+	mux.HandleFunc("GET "+api.RouteEvents, w.tell)
 	mux.HandleFunc("GET "+api.RouteOperation, w.operation)
 	mux.HandleFunc("GET "+api.RouteOperationEvents, w.events)
 	mux.HandleFunc("DELETE "+api.RouteOperation, func(rw http.ResponseWriter, r *http.Request) {
@@ -123,6 +125,26 @@ func (w *world) withDaemon() *world {
 		mux.ServeHTTP(rw, r)
 	}))
 	return w
+}
+
+// tell is one stream of events, which begins behind the id 5 unless asked otherwise.
+func (w *world) tell(rw http.ResponseWriter, r *http.Request) {
+	w.note("events?%s", r.URL.RawQuery)
+	w.mu.Lock()
+	said := w.streams[0]
+	w.streams = w.streams[1:]
+	last := len(w.streams) == 0
+	w.mu.Unlock()
+	after := r.URL.Query().Get("after")
+	if after == "" {
+		after = "5"
+	}
+	rw.Header().Set(api.HeaderLastEvent, after)
+	_, _ = io.WriteString(rw, said)
+	_ = http.NewResponseController(rw).Flush()
+	if !last {
+		panic(http.ErrAbortHandler)
+	}
 }
 
 func (w *world) serve(socket string, handler http.Handler) *http.Server {

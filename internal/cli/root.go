@@ -41,7 +41,7 @@ Exit codes: 0; 1 it failed; 2 usage or a bad value; 3 no such thing; 4 the state
 		c.GroupID = "nouns"
 		cmd.AddCommand(c)
 	}
-	cmd.AddCommand(newVersionCommand(a))
+	cmd.AddCommand(newEventsCommand(a), newVersionCommand(a))
 	cmd.InitDefaultCompletionCmd()
 	if completion, _, err := cmd.Find([]string{"completion"}); err == nil {
 		asGroup(completion)

@@ -98,6 +98,29 @@ func (v *durationValue) Set(s string) error {
 	return nil
 }
 
+// sinceValue is a moment: RFC 3339, or how long ago it was.
+type sinceValue struct{ at *time.Time }
+
+func (v *sinceValue) String() string {
+	if v.at == nil || v.at.IsZero() {
+		return ""
+	}
+	return v.at.Format(time.RFC3339)
+}
+func (v *sinceValue) Type() string { return "TIME" }
+func (v *sinceValue) Set(s string) error {
+	if at, err := time.Parse(time.RFC3339Nano, s); err == nil {
+		*v.at = at
+		return nil
+	}
+	d, err := time.ParseDuration(s)
+	if err != nil || d < 0 {
+		return banger.Errorf(banger.KindInvalid, "%q is neither how long ago, such as 5m, nor a time such as %s", s, time.RFC3339)
+	}
+	*v.at = time.Now().Add(-d)
+	return nil
+}
+
 // choiceValue is one of a few words.
 type choiceValue[T ~string] struct {
 	word    *T
@@ -217,5 +240,29 @@ func (v *labelsValue) Set(s string) error {
 		*v.labels = map[string]string{}
 	}
 	(*v.labels)[key] = value
+	return nil
+}
+
+// linesValue is a number of lines; -1 is all of them.
+type linesValue struct{ n *int }
+
+func (v *linesValue) String() string {
+	if v.n == nil || *v.n < 0 {
+		return ""
+	}
+	return strconv.Itoa(*v.n)
+}
+func (v *linesValue) Type() string { return "N" }
+func (v *linesValue) Set(s string) error {
+	n, err := strconv.Atoi(s)
+	if s == "all" {
+		n, err = -1, nil
+	} else if err == nil && n < 0 {
+		err = strconv.ErrRange
+	}
+	if err != nil {
+		return banger.Errorf(banger.KindInvalid, "%q must be a number of lines, or all", s)
+	}
+	*v.n = n
 	return nil
 }

@@ -7,30 +7,41 @@ import (
 	"io"
 
 	"github.com/spf13/cobra"
+
+	"banger.dev/banger/internal/client"
 )
 
 func newLogsCommand(a *app) *cobra.Command {
-	return &cobra.Command{
-		Use:   "logs NAME",
+	opts := &client.LogOptions{Tail: -1}
+	cmd := &cobra.Command{
+		Use:   "logs [flags] NAME",
 		Short: "Print a VM's console",
 		Long: `Print what a VM's kernel and init have written to its console, a time stamp a line. On a terminal
-control characters are shown rather than obeyed.
+control characters are shown rather than obeyed. With --follow it goes on until the VM has ended.
 
-  banger vm logs web | tail`,
+  banger vm logs web | tail
+  banger vm logs -f --since 5m web`,
 		Args:              oneVM(),
 		ValidArgsFunction: a.completeVMs(),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.runLogs(cmd.Context(), args[0])
+			if opts.Follow && a.json {
+				return usageError(cmd, "--follow and -o json do not go together: what follows has no end")
+			}
+			return a.runLogs(cmd.Context(), args[0], *opts)
 		},
 	}
+	cmd.Flags().BoolVarP(&opts.Follow, "follow", "f", false, "go on with what is written, until the VM has ended")
+	cmd.Flags().Var(&sinceValue{&opts.Since}, "since", "leave out what is older: how long ago (5m), or a time as in RFC 3339")
+	cmd.Flags().VarP(&linesValue{&opts.Tail}, "tail", "n", "of what is there already only the last `N` lines")
+	return cmd
 }
 
-func (a *app) runLogs(ctx context.Context, ref string) error {
+func (a *app) runLogs(ctx context.Context, ref string, opts client.LogOptions) error {
 	d, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}
-	console, err := d.LogsVM(ctx, ref)
+	console, err := d.LogsVM(ctx, ref, opts)
 	if err != nil {
 		return err
 	}

@@ -75,6 +75,10 @@ func showRows(vm banger.Detail, now time.Time) [][2]string {
 		{"workdir", vm.Spec.Workdir},
 		{"env", strings.Join(vm.Spec.Env, " ")},
 		{"labels", labelLine(vm.Labels)},
+		{"boot", bootLine(vm.Boot)},
+	}
+	if drift := vm.ClockDriftMS; drift != nil {
+		rows = append(rows, [2]string{"clock drift", (time.Duration(*drift) * time.Millisecond).String()})
 	}
 	if vm.Started != nil {
 		rows = append(rows, [2]string{"started", vm.Started.Local().Format(time.DateTime) + " (" + ago(now, *vm.Started) + ")"})
@@ -104,6 +108,15 @@ func exitLine(exit *banger.LastExit) string {
 		return line + ", " + exit.Signal
 	}
 	return line + ", exit code " + strconv.Itoa(exit.Code)
+}
+
+// bootLine says when each phase of a boot began.
+func bootLine(phases []banger.BootPhase) string {
+	var parts []string
+	for _, p := range phases {
+		parts = append(parts, fmt.Sprintf("%s %d ms", p.Name, p.BeginMS))
+	}
+	return strings.Join(parts, ", ")
 }
 
 func workLine(size banger.Bytes) string {

@@ -41,7 +41,7 @@ func TestVerbs(t *testing.T) {
 	if r, err := c.KillVM(ctx, "box"); err != nil || r.Changed {
 		t.Errorf("%+v, %v", r, err)
 	}
-	console, err := c.LogsVM(ctx, "box")
+	console, err := c.LogsVM(ctx, "box", LogOptions{Tail: -1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -80,7 +80,7 @@ func TestErrors(t *testing.T) {
 	}
 	_, err = c.StartVM(ctx, "nothing", api.StartRequest{}, nil)
 	wantError(t, err, banger.KindNotFound, "nothing", "banger vm list")
-	_, err = c.LogsVM(ctx, "nothing")
+	_, err = c.LogsVM(ctx, "nothing", LogOptions{Tail: -1})
 	wantError(t, err, banger.KindNotFound, "nothing", "banger vm list")
 	for _, ref := range []string{"", ".", "..", "../vms", "a/b", "a b", "%2e%2e", "é", "x?force=true", "#", "\x00", "\n"} {
 		_, err := c.DeleteVM(ctx, ref, true)

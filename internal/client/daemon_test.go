@@ -68,7 +68,8 @@ func serve(mode string) error {
 	ctx, stop := context.WithCancel(context.Background())
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ops := operation.New[server.Result](log)
-	srv := server.New(server.Config{VMs: vms, Images: servertest.Images{}, Kernels: servertest.Kernels{}, Operations: ops, Stop: stop, Version: "v9-test", PID: os.Getpid(), Since: time.Now(), Log: log})
+	srv := server.New(server.Config{VMs: vms, Images: servertest.Images{}, Kernels: servertest.Kernels{}, Operations: ops,
+		Events: &servertest.Events{}, Metrics: &servertest.Metrics{}, Stop: stop, Version: "v9-test", PID: os.Getpid(), Since: time.Now(), Log: log})
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(listener) }()
 	<-ctx.Done()

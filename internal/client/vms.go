@@ -5,6 +5,8 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strconv"
+	"time"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
@@ -61,14 +63,31 @@ func (c *Client) RemovePorts(ctx context.Context, ref string, names []string) (a
 	return askVM[api.VerbReply](ctx, c, http.MethodDelete, api.RouteVMPorts, ref, url.Values{"port": names}, nil)
 }
 
-// LogsVM is a VM's console as it is now, a time stamp a line. A read error means
-// that there was more.
-func (c *Client) LogsVM(ctx context.Context, ref string) (io.ReadCloser, error) {
+// LogOptions say which part of a console is wanted.
+type LogOptions struct {
+	Follow bool      // what is yet to come too, until the VM has ended
+	Since  time.Time // zero: from the first line there is
+	Tail   int       // of what is there already only the last lines; -1: all
+}
+
+// LogsVM is a VM's console, a time stamp a line. A read error means that there
+// was more.
+func (c *Client) LogsVM(ctx context.Context, ref string, opts LogOptions) (io.ReadCloser, error) {
 	path, err := vmPath(api.RouteVMLogs, ref)
 	if err != nil {
 		return nil, err
 	}
-	reply, err := c.send(ctx, request{method: http.MethodGet, path: path})
+	query := url.Values{}
+	if opts.Follow {
+		query.Set("follow", "true")
+	}
+	if !opts.Since.IsZero() {
+		query.Set("since", opts.Since.UTC().Format(time.RFC3339Nano))
+	}
+	if opts.Tail >= 0 {
+		query.Set("tail", strconv.Itoa(opts.Tail))
+	}
+	reply, err := c.send(ctx, request{method: http.MethodGet, path: path, query: query})
 	if err != nil {
 		return nil, err
 	}

@@ -8,18 +8,22 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"strconv"
 	"time"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/apt"
 	"banger.dev/banger/internal/disk/qcow2"
+	"banger.dev/banger/internal/event"
 	"banger.dev/banger/internal/image"
 	"banger.dev/banger/internal/ipc"
 	"banger.dev/banger/internal/kernel"
 	"banger.dev/banger/internal/lifecycle"
+	"banger.dev/banger/internal/metrics"
 	"banger.dev/banger/internal/monitor"
 	"banger.dev/banger/internal/operation"
 	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/request"
 	"banger.dev/banger/internal/server"
 	"banger.dev/banger/internal/steps"
 	"banger.dev/banger/internal/store"
@@ -39,6 +43,7 @@ type Config struct {
 
 // Run is the daemon, until ctx ends or a client stops it. VMs stay as they are.
 func Run(ctx context.Context, cfg Config) (err error) {
+	cfg.Log = slog.New(request.LogHandler(cfg.Log.Handler()))
 	l := cfg.Layout
 	for _, dir := range []string{l.State, l.Run} {
 		if err := ipc.PrivateDir(dir); err != nil {
@@ -61,15 +66,20 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
 	cached := openCache(cfg)
-	vms, err := wire(cfg, db, cached)
+	events := &event.Log{Owner: os.Getuid(), Rows: db, Log: cfg.Log}
+	observed := &observation{events: events}
+	vms, err := wire(cfg, db, cached, observed)
 	if err != nil {
 		return err
 	}
 	defer vms.Close()
+	observed.metrics = metrics.New(version.String(), time.Now(), vms)
 	if err := vms.Reconcile(ctx); err != nil {
 		cfg.Log.Error("not every VM could be brought up to date", "err", err)
 	}
-	return serve(ctx, cfg, vms, cached)
+	events.Emit(ctx, banger.Event{Type: banger.EventDaemonStarted, Detail: map[string]string{"version": version.String(), "pid": strconv.Itoa(os.Getpid())}})
+	defer func() { events.Emit(ctx, banger.Event{Type: banger.EventDaemonStopped}) }()
+	return serve(ctx, cfg, vms, cached, observed)
 }
 
 // lockPatience is how long a daemon that is just ending may keep the lock.
@@ -101,7 +111,7 @@ func openCache(cfg Config) cache {
 }
 
 // wire puts the parts together.
-func wire(cfg Config, db *store.DB, cached cache) (*lifecycle.Manager, error) {
+func wire(cfg Config, db *store.DB, cached cache, observed *observation) (*lifecycle.Manager, error) {
 	fault, err := steps.Injected(cfg.Fault)
 	if err != nil {
 		return nil, err
@@ -117,6 +127,8 @@ func wire(cfg Config, db *store.DB, cached cache) (*lifecycle.Manager, error) {
 		Rows:      db,
 		Images:    cached.images,
 		Kernels:   cached.kernels,
+		Events:    observed.events,
+		Booted:    observed.booted,
 		Disks:     qcow2.Driver{},
 		Monitors:  monitors{monitor.Spawner{Binary: binary}},
 		Processes: processes{},
@@ -127,7 +139,7 @@ func wire(cfg Config, db *store.DB, cached cache) (*lifecycle.Manager, error) {
 }
 
 // serve answers until ctx ends or a client asks for the end.
-func serve(ctx context.Context, cfg Config, vms *lifecycle.Manager, cached cache) error {
+func serve(ctx context.Context, cfg Config, vms *lifecycle.Manager, cached cache, observed *observation) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	ops := operation.New[server.Result](cfg.Log)
@@ -136,9 +148,13 @@ func serve(ctx context.Context, cfg Config, vms *lifecycle.Manager, cached cache
 		return err
 	}
 	srv := server.New(server.Config{
-		VMs: vms, Images: cached.images, Kernels: cached.kernels, Operations: ops, Stop: stop,
+		VMs: vms, Images: cached.images, Kernels: cached.kernels, Operations: ops,
+		Events: observed.events, Metrics: observed.metrics, Stop: stop,
 		Version: version.String(), PID: os.Getpid(), Since: time.Now(), Log: cfg.Log,
 	})
+	clocks := keepClocks(ctx, vms, cfg.Log)
+	defer func() { <-clocks }()
+	defer stop()
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(listener) }()
 	cfg.Log.Info("serving", "socket", cfg.Layout.DaemonSocket(), "pid", os.Getpid())

@@ -50,6 +50,14 @@ func (c Control) Shutdown(ctx context.Context) error {
 	return c.call(ctx, http.MethodPost, wire.PathShutdown, nil, nil)
 }
 
+// Clock asks what time it is in the guest, in nanoseconds since 1970; the guest
+// may say anything. An agent of before this question is an error.
+func (c Control) Clock(ctx context.Context) (time.Time, error) {
+	var now wire.Clock
+	err := c.call(ctx, http.MethodGet, wire.PathClock, nil, &now)
+	return time.Unix(0, now.UnixNano), err
+}
+
 // SetClock sets the guest's clock.
 func (c Control) SetClock(ctx context.Context, now time.Time) error {
 	return c.call(ctx, http.MethodPost, wire.PathClock, wire.Clock{UnixNano: now.UnixNano()}, nil)

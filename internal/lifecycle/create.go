@@ -97,19 +97,19 @@ func (m *Manager) create(ctx context.Context, rec *banger.Record, start *StartOp
 	}
 	image, err := m.furnish(ctx, rec, report)
 	if err != nil {
-		return image, errors.Join(cancelled(ctx, *rec, err), m.discard(*rec))
+		return image, errors.Join(cancelled(ctx, *rec, err), m.discard(ctx, *rec))
 	}
 	if start == nil {
 		return image, nil
 	}
 	booting, booted, err := m.admit(ctx, *rec)
 	if err != nil {
-		return image, errors.Join(cancelled(ctx, *rec, err), m.discard(*rec))
+		return image, errors.Join(cancelled(ctx, *rec, err), m.discard(ctx, *rec))
 	}
 	defer booted()
 	if err := m.boot(booting, rec, *start, report); err != nil {
 		if ctx.Err() != nil || rec.Spec.Ephemeral {
-			return image, errors.Join(cancelled(ctx, *rec, err), m.discard(*rec))
+			return image, errors.Join(cancelled(ctx, *rec, err), m.discard(ctx, *rec))
 		}
 		return image, err
 	}
@@ -178,6 +178,10 @@ func (m *Manager) furnish(ctx context.Context, rec *banger.Record, report banger
 			*rec, err = m.Rows.Update(ctx, rec.ID, func(r *banger.Record) error {
 				r.Creating, r.ImageDigest, r.KernelDigest = false, image.Digest, kernel.Digest
 				return nil
+			}, func(r banger.Record) banger.Event {
+				e := eventOf(ctx, banger.EventVMCreated, r)
+				e.Detail = map[string]string{"image": r.Spec.Image}
+				return e
 			})
 			return err
 		}},

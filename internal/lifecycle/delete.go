@@ -31,7 +31,7 @@ func (m *Manager) Delete(ctx context.Context, ref string, force bool) (banger.VM
 		return banger.VM{}, Outcome{}, banger.Errorf(banger.KindConflict, "VM %s was started meanwhile", rec.Name).
 			WithNext("banger vm delete --force %s", rec.Name)
 	}
-	if err := m.discard(rec); err != nil {
+	if err := m.discard(ctx, rec); err != nil {
 		return banger.VM{}, Outcome{}, fmt.Errorf("delete VM %s: %w", rec.Name, err)
 	}
 	return last, Outcome{Changed: true}, nil
@@ -44,7 +44,7 @@ func (m *Manager) remove(ctx context.Context, rec banger.Record) error {
 		return err
 	}
 	defer unlock()
-	return m.discard(rec)
+	return m.discard(ctx, rec)
 }
 
 // errDeleted is why a verb is cancelled whose VM is being deleted.
@@ -63,8 +63,8 @@ func (m *Manager) seize(ctx context.Context, rec banger.Record) (unlock func(), 
 // discard removes a VM: its kernel objects, its files, then its row, so that a
 // crash in between leaves a row to go on from. It is idempotent. The caller
 // holds the VM's lock.
-func (m *Manager) discard(rec banger.Record) error {
-	ctx := context.Background() // what is begun is finished
+func (m *Manager) discard(ctx context.Context, rec banger.Record) error {
+	ctx = context.WithoutCancel(ctx) // what is begun is finished
 	m.setDeleting(rec.ID, true)
 	defer m.setDeleting(rec.ID, false)
 	if err := m.teardown(ctx, rec.ID); err != nil {
@@ -74,7 +74,12 @@ func (m *Manager) discard(rec banger.Record) error {
 	if err := errors.Join(os.RemoveAll(files.Run), os.RemoveAll(files.Dir)); err != nil {
 		return err
 	}
-	return m.Rows.Delete(ctx, rec.ID)
+	return m.Rows.Delete(ctx, rec.ID, func(last banger.Record) banger.Event {
+		if last.Creating { // nobody was told that it was made
+			return banger.Event{}
+		}
+		return eventOf(ctx, banger.EventVMDeleted, last)
+	})
 }
 
 func (m *Manager) setDeleting(id string, is bool) {

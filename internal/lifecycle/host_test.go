@@ -73,8 +73,9 @@ type machine struct {
 	mu      sync.Mutex
 	st      monitor.Status
 	changed chan struct{}
-	mute    bool // it answers nothing
-	asked   bool // ending has been sent
+	mute    bool          // it answers nothing
+	drift   time.Duration // of the guest's clock
+	asked   bool          // ending has been sent
 	once    sync.Once
 }
 
@@ -334,6 +335,28 @@ func (c client) Status(ctx context.Context) (monitor.Status, error) {
 		return monitor.Status{}, err
 	}
 	return m.status(), nil
+}
+
+func (c client) Clock(ctx context.Context) (time.Duration, error) {
+	m, err := c.dial(ctx)
+	if err != nil {
+		return 0, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.drift, nil
+}
+
+func (c client) SetClock(ctx context.Context) (time.Duration, error) {
+	m, err := c.dial(ctx)
+	if err != nil {
+		return 0, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	before := m.drift
+	m.drift = 0
+	return before, nil
 }
 
 func (c client) Ready(ctx context.Context) (monitor.Status, error) {

@@ -81,7 +81,7 @@ func TestAnUnknownVMIsNotFoundByEveryVerb(t *testing.T) {
 				t.Errorf("%s of an unknown VM: %s", name, got)
 			}
 		}
-		_, err := w.Console(t.Context(), "nope")
+		_, err := w.Console(t.Context(), "nope", lifecycle.ConsoleOptions{Tail: -1})
 		wantKind(t, err, banger.KindNotFound)
 		w.same(before)
 	})
@@ -92,7 +92,7 @@ func TestTheConsoleIsBothFilesTheOlderFirst(t *testing.T) {
 		files := w.layout.VM(w.create("a").ID)
 		read := func() string {
 			t.Helper()
-			r, err := w.Console(t.Context(), "a")
+			r, err := w.Console(t.Context(), "a", lifecycle.ConsoleOptions{Tail: -1})
 			if err != nil {
 				t.Fatal(err)
 			}

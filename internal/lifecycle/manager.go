@@ -17,9 +17,18 @@ import (
 // Rows is the durable store. Methods are safe for concurrent use.
 type Rows interface {
 	Insert(ctx context.Context, r banger.Record) error // KindConflict: the owner has that name
-	Update(ctx context.Context, id string, change func(*banger.Record) error) (banger.Record, error)
-	Delete(ctx context.Context, id string) error // nil if it is gone
+	// Update and Delete write what tell makes of the row in the same transaction;
+	// an event without a type is none.
+	Update(ctx context.Context, id string, change func(*banger.Record) error, tell ...func(after banger.Record) banger.Event) (banger.Record, error)
+	Delete(ctx context.Context, id string, tell ...func(last banger.Record) banger.Event) error // nil if it is gone
 	List(ctx context.Context, owner int) ([]banger.Record, error)
+}
+
+// Events is where it is told what has happened, where no row changes with it.
+// Methods are safe for concurrent use.
+type Events interface {
+	Emit(ctx context.Context, e banger.Event) // does not fail: an event may be lost
+	Last(ctx context.Context, vmID string) (banger.Event, error)
 }
 
 // Images gives base file systems, pulling at first use.
@@ -51,6 +60,10 @@ type Monitor interface {
 	Kill(ctx context.Context) error
 	Watch(ctx context.Context, each func(monitor.Status)) error
 	SyncPorts(ctx context.Context, ports []banger.Port) error
+	// Clock is how far the guest's clock is ahead of the host's; SetClock sets it,
+	// and says how far it was.
+	Clock(ctx context.Context) (drift time.Duration, err error)
+	SetClock(ctx context.Context) (drift time.Duration, err error)
 }
 
 // Processes tells processes apart and ends them; see package proc.
@@ -80,6 +93,8 @@ type Deps struct {
 	Layout    paths.Layout
 	Platform  func() Platform
 	Rows      Rows
+	Events    Events
+	Booted    func([]banger.BootPhase) // called after each boot that got ready; may be nil
 	Images    Images
 	Kernels   Kernels
 	Disks     disk.Driver

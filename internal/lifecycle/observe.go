@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 
@@ -53,7 +52,7 @@ func (m *Manager) Show(ctx context.Context, ref string) (banger.Detail, error) {
 		return banger.Detail{}, banger.Errorf(banger.KindNotFound, "no VM %q: it was just deleted", ref).WithNext("banger vm list")
 	}
 	d := m.detail(ctx, rec)
-	d.VM = vm
+	d.VM, d.ClockDriftMS = vm, m.clockDrift(ctx, vm)
 	return d, nil
 }
 
@@ -77,6 +76,9 @@ func (m *Manager) look(ctx context.Context, rec banger.Record) (banger.VM, bool)
 
 func (m *Manager) detail(ctx context.Context, rec banger.Record) banger.Detail {
 	d := banger.Detail{VM: m.observe(rec), Spec: rec.Spec, Paths: m.files(rec.ID).All()}
+	if metrics, err := monitor.ReadMetrics(m.files(rec.ID).Metrics()); err == nil {
+		d.Boot = metrics.Phases
+	}
 	if m.alive(rec.ID) {
 		d.Handles = m.processesOf(ctx, rec.ID)
 	}
@@ -184,42 +186,4 @@ func (m *Manager) processesOf(ctx context.Context, id string) *banger.Handles {
 func (m *Manager) lastExit(id string) (monitor.Exit, bool) {
 	exit, err := monitor.ReadExit(m.files(id).Exit())
 	return exit, err == nil
-}
-
-// Console is the guest's console so far, the older file first.
-func (m *Manager) Console(ctx context.Context, ref string) (io.ReadCloser, error) {
-	rec, err := m.lookup(ctx, ref)
-	if err != nil {
-		return nil, err
-	}
-	files := m.files(rec.ID)
-	var c consoleFiles
-	for _, n := range []int{1, 0} {
-		f, err := os.Open(files.Console(n))
-		if errors.Is(err, fs.ErrNotExist) {
-			continue
-		}
-		if err != nil {
-			_ = c.Close()
-			return nil, err
-		}
-		c.files = append(c.files, f)
-		c.readers = append(c.readers, f)
-	}
-	c.Reader = io.MultiReader(c.readers...)
-	return &c, nil
-}
-
-type consoleFiles struct {
-	io.Reader
-	readers []io.Reader
-	files   []*os.File
-}
-
-func (c *consoleFiles) Close() error {
-	var errs []error
-	for _, f := range c.files {
-		errs = append(errs, f.Close())
-	}
-	return errors.Join(errs...)
 }

@@ -47,7 +47,7 @@ func (m *Manager) recover(ctx context.Context, rec banger.Record) error {
 	}
 	defer unlock()
 	if rec.Creating {
-		return m.discard(rec)
+		return m.discard(ctx, rec)
 	}
 	if m.alive(rec.ID) {
 		err := m.adopt(ctx, rec)
@@ -59,7 +59,7 @@ func (m *Manager) recover(ctx context.Context, rec banger.Record) error {
 	}
 	m.settleLocked(ctx, &rec, monitor.ReasonMonitorDied)
 	if rec.Spec.Ephemeral {
-		return m.discard(rec)
+		return m.discard(ctx, rec)
 	}
 	return nil
 }
@@ -81,6 +81,9 @@ func (m *Manager) adopt(ctx context.Context, rec banger.Record) error {
 	// nothing else: the ports are tried again at the next start.
 	if err := m.syncPorts(ctx, rec); err != nil {
 		m.Log.Warn("publish the ports of a VM that runs", "vm", rec.Name, "err", err)
+	}
+	if status.Ready {
+		m.tellStartedIfUntold(ctx, rec, status)
 	}
 	return nil
 }

@@ -27,7 +27,7 @@ func (m *Manager) watch(rec banger.Record) {
 
 func (m *Manager) follow(id string) {
 	for m.life.Err() == nil {
-		err := m.monitorOf(id).Watch(m.life, func(s monitor.Status) { m.setSeen(id, s) })
+		err := m.monitorOf(id).Watch(m.life, func(s monitor.Status) { m.noteStatus(m.life, id, s) })
 		if err != nil && m.alive(id) {
 			select {
 			case <-time.After(watchRetry):
@@ -90,8 +90,8 @@ func (m *Manager) settle(ctx context.Context, rec *banger.Record) (vm banger.VM,
 	if !ended || !rec.Spec.Ephemeral {
 		return vm, true
 	}
-	if err := m.discard(*rec); err != nil {
-		m.Log.Error("delete an ended VM", "vm", rec.Name, "err", err)
+	if err := m.discard(ctx, *rec); err != nil {
+		m.Log.ErrorContext(ctx, "delete an ended VM", "vm", rec.Name, "err", err)
 		return vm, true
 	}
 	return vm, false
@@ -113,17 +113,31 @@ func (m *Manager) settleLocked(ctx context.Context, rec *banger.Record, lost str
 	if !exists(m.files(rec.ID).Handles()) && !m.exitIsNews(*rec) {
 		return false
 	}
+	var known time.Time
 	updated, err := m.Rows.Update(context.WithoutCancel(ctx), rec.ID, func(r *banger.Record) error {
+		if r.LastExit != nil {
+			known = r.LastExit.Time
+		}
 		m.applyExit(r, lost)
 		return nil
+	}, func(r banger.Record) banger.Event {
+		e := eventOf(ctx, banger.EventVMStopped, r)
+		if r.LastExit == nil || r.LastExit.Time.Equal(known) {
+			return banger.Event{} // only the teardown was missing
+		}
+		e.Reason = r.LastExit.Reason
+		if r.LastError != "" {
+			e.Detail = map[string]string{"error": r.LastError}
+		}
+		return e
 	})
 	if err != nil {
-		m.Log.Error("record how a VM ended", "vm", rec.Name, "err", err)
+		m.Log.ErrorContext(ctx, "record how a VM ended", "vm", rec.Name, "err", err)
 		return false
 	}
 	*rec = updated
 	if err := m.teardown(context.WithoutCancel(ctx), rec.ID); err != nil {
-		m.Log.Error("teardown of an ended VM", "vm", rec.Name, "err", err)
+		m.Log.ErrorContext(ctx, "teardown of an ended VM", "vm", rec.Name, "err", err)
 	}
 	return true
 }

@@ -10,6 +10,7 @@ import (
 	"banger.dev/banger"
 	"banger.dev/banger/internal/disk"
 	"banger.dev/banger/internal/monitor"
+	"banger.dev/banger/internal/request"
 	"banger.dev/banger/internal/steps"
 )
 
@@ -55,7 +56,7 @@ func (m *Manager) start(ctx context.Context, ref string, opts StartOptions, repo
 	defer booted()
 	if err := m.boot(booting, &rec, opts, report); err != nil {
 		if rec.Spec.Ephemeral {
-			err = errors.Join(err, m.discard(rec))
+			err = errors.Join(err, m.discard(ctx, rec))
 		}
 		return rec, Outcome{}, err
 	}
@@ -119,6 +120,7 @@ func (m *Manager) boot(ctx context.Context, rec *banger.Record, opts StartOption
 	if err != nil {
 		return m.failedStart(ctx, rec, err)
 	}
+	m.tellStarted(ctx, *rec)
 	m.watch(*rec)
 	return nil
 }
@@ -129,7 +131,7 @@ func (m *Manager) failedStart(ctx context.Context, rec *banger.Record, cause err
 	// A monitor that can still be asked writes down how far the boot got.
 	answered := m.alive(rec.ID) && m.interrupt(clean, *rec)
 	if err := m.endProcesses(clean, rec.ID, answered); err != nil {
-		m.Log.Error("end a failed start", "vm", rec.Name, "err", err)
+		m.Log.ErrorContext(ctx, "end a failed start", "vm", rec.Name, "err", err)
 	}
 	exit, _ := m.lastExit(rec.ID)
 	ended := m.exitIsNews(*rec)
@@ -143,14 +145,18 @@ func (m *Manager) failedStart(ctx context.Context, rec *banger.Record, cause err
 			r.LastExit = &exit.LastExit
 		}
 		return nil
+	}, func(r banger.Record) banger.Event {
+		e := eventOf(ctx, banger.EventVMStartFailed, r)
+		e.Reason = failure.Message
+		return e
 	})
 	if err != nil {
-		m.Log.Error("record a failed start", "vm", rec.Name, "err", err)
+		m.Log.ErrorContext(ctx, "record a failed start", "vm", rec.Name, "err", err)
 	} else {
 		*rec = updated
 	}
 	if err := m.teardown(clean, rec.ID); err != nil {
-		m.Log.Error("teardown after a failed start", "vm", rec.Name, "err", err)
+		m.Log.ErrorContext(ctx, "teardown after a failed start", "vm", rec.Name, "err", err)
 	}
 	return failure
 }
@@ -249,7 +255,7 @@ func (b *bootPlan) prepare(ctx context.Context, rec banger.Record) error {
 		return err
 	}
 	b.order = m.order(rec, b.platform, kernel, disks)
-	b.order.BootTimeout = b.opts.Timeout
+	b.order.BootTimeout, b.order.Request = b.opts.Timeout, request.ID(ctx)
 	if b.opts.Leased {
 		b.order.LeaseTimeout = LeaseTimeout
 	}

@@ -109,9 +109,9 @@ func (m *Manager) interrupt(ctx context.Context, rec banger.Record) (answered bo
 	if err == nil {
 		return true
 	}
-	m.Log.Info("the monitor did not kill its VM", "vm", rec.Name, "err", err)
+	m.Log.InfoContext(ctx, "the monitor did not kill its VM", "vm", rec.Name, "err", err)
 	if err := m.killProcesses(ctx, rec.ID); err != nil {
-		m.Log.Error("kill a VM's processes", "vm", rec.Name, "err", err)
+		m.Log.ErrorContext(ctx, "kill a VM's processes", "vm", rec.Name, "err", err)
 	}
 	return false
 }
@@ -133,7 +133,7 @@ func (m *Manager) ended(ctx context.Context, rec banger.Record, out Outcome, ans
 	m.settleLocked(clean, &rec, monitor.ReasonKilled)
 	vm := m.observe(rec)
 	if rec.Spec.Ephemeral {
-		return vm, out, m.discard(rec)
+		return vm, out, m.discard(ctx, rec)
 	}
 	return vm, out, nil
 }

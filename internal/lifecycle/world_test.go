@@ -21,6 +21,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/disk/qcow2"
+	"banger.dev/banger/internal/event"
 	"banger.dev/banger/internal/lifecycle"
 	"banger.dev/banger/internal/paths"
 	"banger.dev/banger/internal/steps"
@@ -46,6 +47,7 @@ type world struct {
 	layout  paths.Layout
 	db      *store.DB
 	host    *host
+	events  *event.Log
 	images  *images
 	taken   *hostPorts
 	missing error // why there is no VMM
@@ -86,6 +88,7 @@ func newWorld(t *testing.T, dir string) *world {
 		t.Fatal(err)
 	}
 	w.db = db
+	w.events = &event.Log{Owner: owner, Rows: db, Log: slog.New(slog.DiscardHandler)}
 	w.boot()
 	return w
 }
@@ -93,7 +96,7 @@ func newWorld(t *testing.T, dir string) *world {
 // boot makes a new Manager, as a daemon that starts does, without Reconcile.
 func (w *world) boot() {
 	w.Manager = lifecycle.New(lifecycle.Deps{
-		Owner: owner, Layout: w.layout, Platform: w.platform, Rows: w.db, Images: w.images, Kernels: kernels{},
+		Owner: owner, Layout: w.layout, Platform: w.platform, Rows: w.db, Events: w.events, Images: w.images, Kernels: kernels{},
 		Disks: qcow2.Driver{}, Monitors: w.host, Processes: w.host, Ports: w.taken,
 		Steps: steps.Runner{Fault: w.step}, Log: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
 	})

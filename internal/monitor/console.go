@@ -4,10 +4,12 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
 
+	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/paths"
 )
@@ -29,14 +31,16 @@ const (
 type console struct {
 	files paths.VM
 
-	mu    sync.Mutex
-	file  *os.File
-	size  int64
-	line  []byte // not ended yet
-	tail  []byte
-	stage string // of the boot
-	fatal string // why the agent gave up
-	panic string // what the kernel's panic said
+	mu     sync.Mutex
+	file   *os.File
+	size   int64
+	line   []byte // not ended yet
+	tail   []byte
+	stage  string    // of the boot
+	fatal  string    // why the agent gave up
+	panic  string    // what the kernel's panic said
+	begun  time.Time // of the boot
+	phases []banger.BootPhase
 }
 
 func newConsole(files paths.VM) (*console, error) {
@@ -68,6 +72,8 @@ func (c *console) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.stage, c.fatal, c.panic = wire.StageKernel, "", ""
+	c.begun, c.phases = time.Now(), nil
+	c.phaseLocked(wire.StageKernel)
 }
 
 // Write takes the console's bytes; it never fails.
@@ -118,6 +124,9 @@ func (c *console) putLocked(line []byte) {
 func (c *console) noteLocked(line string) {
 	if _, stage, ok := strings.Cut(line, wire.StagePrefix); ok {
 		c.stage = brief(stage)
+		if slices.Contains(stages, stage) {
+			c.phaseLocked(stage)
+		}
 	}
 	if _, why, ok := strings.Cut(line, wire.FatalPrefix); ok && c.fatal == "" {
 		c.fatal = brief(why)
@@ -125,6 +134,47 @@ func (c *console) noteLocked(line string) {
 	if _, why, ok := strings.Cut(line, "Kernel panic - not syncing: "); ok && c.panic == "" {
 		c.panic = brief(why)
 	}
+}
+
+// stages are the phases of a boot that the guest may name, each once a boot.
+var stages = []string{
+	wire.StageModules, wire.StageConfig, wire.StageRoot, wire.StageMounts, wire.StageWork,
+	wire.StageIdentity, wire.StageNetwork, wire.StagePorts,
+}
+
+// phaseReady is the phase in which commands can be run.
+const phaseReady = "ready"
+
+// phaseLocked notes that a phase begins, unless it or the last one has.
+func (c *console) phaseLocked(name string) {
+	if slices.ContainsFunc(c.phases, func(p banger.BootPhase) bool { return p.Name == name || p.Name == phaseReady }) {
+		return
+	}
+	c.phases = append(c.phases, banger.BootPhase{Name: name, BeginMS: time.Since(c.begun).Milliseconds()})
+}
+
+// ready ends the phases of this boot.
+func (c *console) ready() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.phaseLocked(phaseReady)
+}
+
+// boot is the phases of this boot so far.
+func (c *console) boot() []banger.BootPhase {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return slices.Clone(c.phases)
+}
+
+// StampOf is the time of a line of the console's files.
+func StampOf(line []byte) (time.Time, bool) {
+	stamp, _, ok := bytes.Cut(line[:min(len(line), 2*len(stampLayout))], []byte{' '})
+	if !ok {
+		return time.Time{}, false
+	}
+	at, err := time.Parse(strings.TrimSuffix(stampLayout, " "), string(stamp))
+	return at, err == nil
 }
 
 // briefMax bounds what a status or an error repeats of one line.

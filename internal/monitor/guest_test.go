@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/hashicorp/yamux"
 
@@ -30,7 +31,7 @@ const (
 	guestPanics  = "panics"  // its kernel panics in the boot
 	guestIgnores = "ignores" // does not power off when asked
 	guestReboots = "reboots" // reboots when it is asked to power off
-	guestOld     = "old"     // its agent has no dial port
+	guestOld     = "old"     // its agent has no dial port and cannot say what time it is
 	guestFull    = "full"    // the host's disk is full when it is ready
 )
 
@@ -50,6 +51,7 @@ type agent struct {
 	mu      sync.Mutex
 	port    io.Closer // of the present session
 	stopped bool      // there will be no other
+	right   bool      // its clock has been set
 }
 
 // playGuest is the guest of the fake's machines.
@@ -218,6 +220,8 @@ func (a *agent) control(stream net.Conn) {
 		}
 	case wire.PathInit:
 		answer(stream, wire.InitStatus{State: "none", Done: true})
+	case wire.PathClock:
+		a.clock(stream, r)
 	case wire.PathShutdown:
 		answer(stream, struct{}{})
 		switch a.word {
@@ -228,6 +232,29 @@ func (a *agent) control(stream net.Conn) {
 			a.ends(vmm.CausePoweroff)
 		}
 	}
+}
+
+// clock is an hour ahead until it is set.
+func (a *agent) clock(stream net.Conn, r *http.Request) {
+	if r.Method == http.MethodPost {
+		a.mu.Lock()
+		a.right = true
+		a.mu.Unlock()
+		answer(stream, struct{}{})
+		return
+	}
+	a.mu.Lock()
+	now := time.Now()
+	if !a.right {
+		now = now.Add(time.Hour)
+	}
+	a.mu.Unlock()
+	if a.word == guestOld {
+		_, _ = io.WriteString(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+		_, _ = io.Copy(io.Discard, stream)
+		return
+	}
+	answer(stream, wire.Clock{UnixNano: now.UnixNano()})
 }
 
 // answer returns when the host has read it.

@@ -11,6 +11,7 @@ import (
 	"os"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"banger.dev/banger"
@@ -36,6 +37,10 @@ func Run(ctx context.Context, drivers map[banger.VMM]vmm.Driver, stdin io.Reader
 	if err != nil {
 		return errors.Join(err, report(stdout, nil, err))
 	}
+	if order.Request != "" {
+		log = log.With("request", order.Request)
+	}
+	log.Info("the VM is started", "vm", order.Name)
 	m, err := open(order, drivers, log)
 	if err != nil {
 		return errors.Join(err, report(stdout, nil, err))
@@ -79,6 +84,9 @@ type monitor struct {
 	leases  *leases
 	ports   *publish.Set
 	done    chan struct{} // closed when the VM has ended
+
+	sessions, streams atomic.Int64 // of the guest channel, since the VM was started
+	metricsMu         sync.Mutex   // one writer of metrics.json at a time
 
 	mu      sync.Mutex
 	st      Status
@@ -202,6 +210,7 @@ func (m *monitor) stay(ctx context.Context, machine vmm.Machine) error {
 				m.end(ReasonRebootLimit, fmt.Sprintf("the guest rebooted %d times in a minute", maxReboots+1))
 			}
 		}
+		m.writeMetrics(&exit.Time)
 		return m.writeExit(m.conclude(exit))
 	}
 }
@@ -310,6 +319,7 @@ func (m *monitor) greet(ch *channel) {
 		m.log.Warn("the agent does not answer", "err", err)
 		return
 	}
+	m.console.ready()
 	m.mu.Lock()
 	if m.channel != ch { // the answer is of an earlier boot
 		m.mu.Unlock()
@@ -321,6 +331,8 @@ func (m *monitor) greet(ch *channel) {
 	m.st.Ready, m.st.Hello, m.st.Stage = true, &hello, ""
 	m.mu.Unlock()
 	m.leases.ready()
+	m.sessions.Add(1)
+	m.writeMetrics(nil)
 	m.server.changed()
 }
 
@@ -351,6 +363,7 @@ func (m *monitor) status() Status {
 	if !s.Ready {
 		s.Stage = stage
 	}
+	s.Phases = m.console.boot()
 	return s
 }
 
@@ -381,18 +394,23 @@ func (m *monitor) control(ch *channel) guest.Control {
 	}}
 }
 
-// writeExit leaves exit.json: temp, sync, rename.
+// writeExit leaves exit.json.
 func (m *monitor) writeExit(exit Exit) error {
 	m.log.Info("the VM has ended", "reason", exit.Reason, "detail", exit.Detail)
-	// One name, so that whoever is killed here leaves nothing that piles up; the
-	// lock makes us the only one.
-	f, err := os.OpenFile(m.order.Files.Exit()+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	return replaceFile(m.order.Files.Exit(), exit)
+}
+
+// replaceFile writes v as JSON: temp, sync, rename. The temporary file has one
+// name, so that whoever is killed here leaves nothing that piles up; the VM's
+// lock makes this process the only one.
+func replaceFile(path string, v any) error {
+	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(json.NewEncoder(f).Encode(exit), f.Sync(), f.Close())
+	err = errors.Join(json.NewEncoder(f).Encode(v), f.Sync(), f.Close())
 	if err == nil {
-		err = os.Rename(f.Name(), m.order.Files.Exit())
+		err = os.Rename(f.Name(), path)
 	}
 	if err != nil {
 		return errors.Join(err, os.Remove(f.Name()))

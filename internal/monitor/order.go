@@ -25,6 +25,8 @@ type Order struct {
 	Machine vmm.Config `json:"machine"`
 	// BootTimeout ends a boot whose guest is not ready by then.
 	BootTimeout time.Duration `json:"boot_timeout"`
+	// Request is the id of the request that started the VM, for the log.
+	Request string `json:"request,omitempty"`
 	// LeaseTimeout, where not zero, kills the VM when nobody holds a lease that
 	// long after it was ready, or when the last lease is dropped.
 	LeaseTimeout time.Duration `json:"lease_timeout"`
@@ -43,6 +45,8 @@ type Status struct {
 	Paused     bool        `json:"paused"`
 	Reason     string      `json:"reason,omitempty"` // why it is paused, when nobody asked
 	Boots      int         `json:"boots"`            // 1, and one more for each reboot of the guest
+	// The phases of the present boot so far; when it is ready, the last is "ready".
+	Phases []banger.BootPhase `json:"phases,omitempty"`
 }
 
 // Exit is how a VM's run ended; the content of exit.json.

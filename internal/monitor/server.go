@@ -28,6 +28,7 @@ const (
 	routePause    = "/pause"    // POST → 200
 	routeResume   = "/resume"   // POST → 200
 	routeInit     = "/init"     // GET → wire.InitStatus, asked of the agent
+	routeClock    = "/clock"    // GET → clockReply; POST sets the guest's clock → clockReply of before
 	RouteLease    = "/lease"    // GET: the reply's body lasts as long as the client wants the VM
 )
 
@@ -86,6 +87,7 @@ func listenAt(path string) (net.Listener, error) {
 }
 
 func (s *server) openGuest(ctx context.Context, port uint32) (net.Conn, error) {
+	s.m.streams.Add(1)
 	return s.m.currentChannel().open(ctx, port)
 }
 
@@ -124,6 +126,8 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("GET "+routeEvents, s.getEvents)
 	mux.HandleFunc("GET "+routeInit, s.getInit)
 	mux.HandleFunc("GET "+RouteLease, s.getLease)
+	mux.HandleFunc("GET "+routeClock, s.getClock)
+	mux.HandleFunc("POST "+routeClock, s.postClock)
 	mux.HandleFunc("POST "+routeShutdown, s.postShutdown)
 	mux.HandleFunc("POST "+routeKill, s.postKill)
 	mux.HandleFunc("POST "+routePause, s.postPause)

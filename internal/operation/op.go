@@ -31,6 +31,7 @@ type Snapshot[R any] struct {
 	Err      error            // of a failed or cancelled one
 	Started  time.Time
 	Ended    time.Time // zero while it runs
+	Request  string    // id of the request that began it, or ""
 }
 
 // Op is one operation. All methods may be called from any goroutine.

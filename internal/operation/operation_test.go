@@ -41,7 +41,7 @@ func follow(t *testing.T, op *Op[string]) Snapshot[string] {
 
 func TestDone(t *testing.T) {
 	r := registry()
-	op := r.Begin("create", "box", false, func(_ context.Context, report banger.ProgressFunc) (string, error) {
+	op := r.Begin(context.Background(), "create", "box", false, func(_ context.Context, report banger.ProgressFunc) (string, error) {
 		report(banger.Progress{Stage: "boot", Done: 3})
 		return "made", nil
 	})
@@ -70,7 +70,7 @@ func TestDone(t *testing.T) {
 
 func TestFailureKeepsItsError(t *testing.T) {
 	cause := banger.Errorf(banger.KindNotFound, "no image").WithNext("banger image list")
-	s := follow(t, registry().Begin("create", "box", true, func(context.Context, banger.ProgressFunc) (string, error) { return "half", cause }))
+	s := follow(t, registry().Begin(context.Background(), "create", "box", true, func(context.Context, banger.ProgressFunc) (string, error) { return "half", cause }))
 	if s.Status != Failed || s.Err != cause || s.Result != "" {
 		t.Errorf("%+v", s)
 	}
@@ -86,7 +86,7 @@ func TestCancel(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := registry()
-			op := r.Begin("create", "box", false, work)
+			op := r.Begin(context.Background(), "create", "box", false, work)
 			if n := r.Running(); n != 1 {
 				t.Errorf("%d running", n)
 			}
@@ -104,7 +104,7 @@ func TestCancel(t *testing.T) {
 
 // What was finished in spite of a cancellation is done.
 func TestCancelTooLate(t *testing.T) {
-	op := registry().Begin("start", "box", false, func(ctx context.Context, _ banger.ProgressFunc) (string, error) {
+	op := registry().Begin(context.Background(), "start", "box", false, func(ctx context.Context, _ banger.ProgressFunc) (string, error) {
 		<-ctx.Done()
 		return "running", nil
 	})
@@ -122,7 +122,7 @@ func TestPanicIsAFailure(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			var log bytes.Buffer
 			r := New[string](slog.New(slog.NewTextHandler(&log, nil)))
-			s := follow(t, r.Begin("create", "box", false, work))
+			s := follow(t, r.Begin(context.Background(), "create", "box", false, work))
 			if s.Status != Failed || banger.KindOf(s.Err) != banger.KindInternal || strings.Contains(s.Err.Error(), "oh no") {
 				t.Errorf("%+v", s)
 			}
@@ -140,7 +140,7 @@ func TestPanicIsAFailure(t *testing.T) {
 func TestSlowWatcher(t *testing.T) {
 	r := registry()
 	started, reported, proceed := make(chan struct{}), make(chan struct{}), make(chan struct{})
-	op := r.Begin("create", "box", false, func(_ context.Context, report banger.ProgressFunc) (string, error) {
+	op := r.Begin(context.Background(), "create", "box", false, func(_ context.Context, report banger.ProgressFunc) (string, error) {
 		<-started
 		for n := range int64(1000) {
 			report(banger.Progress{Stage: "pull", Done: n})
@@ -168,7 +168,7 @@ func TestSlowWatcher(t *testing.T) {
 func TestWatchersSeeTheSameEnd(t *testing.T) {
 	r := registry()
 	proceed := make(chan struct{})
-	op := r.Begin("create", "box", false, func(context.Context, banger.ProgressFunc) (string, error) { <-proceed; return "made", nil })
+	op := r.Begin(context.Background(), "create", "box", false, func(context.Context, banger.ProgressFunc) (string, error) { <-proceed; return "made", nil })
 	ends := make(chan Status)
 	for range 20 {
 		go func() { ends <- follow(t, op).Status }()
@@ -183,7 +183,7 @@ func TestWatchersSeeTheSameEnd(t *testing.T) {
 
 func TestWatchEndsWithItsContext(t *testing.T) {
 	r := registry()
-	op := r.Begin("create", "box", false, untilCancelled)
+	op := r.Begin(context.Background(), "create", "box", false, untilCancelled)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	for s := range op.Watch(ctx) {
@@ -203,7 +203,7 @@ func TestWatchEndsWithItsContext(t *testing.T) {
 func TestLeash(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := registry()
-		op := r.Begin("create", "box", true, untilCancelled)
+		op := r.Begin(context.Background(), "create", "box", true, untilCancelled)
 		first, leaveFirst := context.WithCancel(t.Context())
 		second, leaveSecond := context.WithCancel(t.Context())
 		for _, ctx := range []context.Context{first, second} {
@@ -230,8 +230,8 @@ func TestLeash(t *testing.T) {
 func TestLeashWithoutAnyWatcher(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := registry()
-		onLeash := r.Begin("create", "box", true, untilCancelled)
-		free := r.Begin("start", "box", false, untilCancelled)
+		onLeash := r.Begin(context.Background(), "create", "box", true, untilCancelled)
+		free := r.Begin(context.Background(), "start", "box", false, untilCancelled)
 		time.Sleep(attachWithin - time.Second)
 		synctest.Wait()
 		if s := onLeash.Snapshot(); s.Status != Running {
@@ -254,7 +254,7 @@ func TestLeashWithoutAnyWatcher(t *testing.T) {
 func TestPruneByAge(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := registry()
-		op := r.Begin("create", "box", false, func(context.Context, banger.ProgressFunc) (string, error) { return "", nil })
+		op := r.Begin(context.Background(), "create", "box", false, func(context.Context, banger.ProgressFunc) (string, error) { return "", nil })
 		synctest.Wait()
 		time.Sleep(keepFor)
 		if _, err := r.Get(op.id()); err != nil {
@@ -269,10 +269,10 @@ func TestPruneByAge(t *testing.T) {
 
 func TestPruneByCount(t *testing.T) {
 	r := registry()
-	long := r.Begin("create", "long", false, untilCancelled)
+	long := r.Begin(context.Background(), "create", "long", false, untilCancelled)
 	var ids []string
 	for range keepCount + 5 {
-		op := r.Begin("create", "box", false, func(context.Context, banger.ProgressFunc) (string, error) { return "", nil })
+		op := r.Begin(context.Background(), "create", "box", false, func(context.Context, banger.ProgressFunc) (string, error) { return "", nil })
 		follow(t, op)
 		ids = append(ids, op.id())
 	}
@@ -294,14 +294,14 @@ func TestPruneByCount(t *testing.T) {
 
 func TestShutdown(t *testing.T) {
 	r := registry()
-	op := r.Begin("create", "box", false, untilCancelled)
+	op := r.Begin(context.Background(), "create", "box", false, untilCancelled)
 	if err := r.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	if s := op.Snapshot(); s.Status != Cancelled || !strings.Contains(s.Err.Error(), "the daemon stops") {
 		t.Errorf("%+v", s)
 	}
-	late := r.Begin("create", "late", true, func(context.Context, banger.ProgressFunc) (string, error) {
+	late := r.Begin(context.Background(), "create", "late", true, func(context.Context, banger.ProgressFunc) (string, error) {
 		t.Error("it ran")
 		return "", nil
 	})
@@ -316,7 +316,7 @@ func TestShutdown(t *testing.T) {
 func TestShutdownGivesUpWithItsContext(t *testing.T) {
 	r := registry()
 	proceed := make(chan struct{})
-	r.Begin("create", "stubborn", false, func(context.Context, banger.ProgressFunc) (string, error) { <-proceed; return "", nil })
+	r.Begin(context.Background(), "create", "stubborn", false, func(context.Context, banger.ProgressFunc) (string, error) { <-proceed; return "", nil })
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	if err := r.Shutdown(ctx); !errors.Is(err, context.Canceled) {

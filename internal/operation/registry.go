@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/request"
 )
 
 // How long ended operations are remembered: at most keepCount, none longer
@@ -54,17 +55,17 @@ func New[R any](log *slog.Logger) *Registry[R] {
 // Begin runs run in a goroutine of its own and returns at once. The context of
 // run belongs to the operation: it ends by Cancel, by Shutdown, and, on a leash,
 // when the last watcher leaves before run has returned or none has come within
-// 10 seconds. run's reports never block it. If run returns an error after its
+// 10 seconds. Of the caller's context it has the values alone. run's reports never block it. If run returns an error after its
 // context was ended the operation is cancelled, else failed; a panic fails it.
 //
 // After Shutdown nothing runs: the operation has failed when Begin returns.
-func (r *Registry[R]) Begin(kind, target string, leash bool, run func(context.Context, banger.ProgressFunc) (R, error)) *Op[R] {
-	ctx, cancel := context.WithCancelCause(context.Background())
+func (r *Registry[R]) Begin(caller context.Context, kind, target string, leash bool, run func(context.Context, banger.ProgressFunc) (R, error)) *Op[R] {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(caller))
 	op := &Op[R]{
 		cancel:  cancel,
 		leash:   leash,
 		changed: make(chan struct{}),
-		now:     Snapshot[R]{ID: newID(), Kind: kind, Target: target, Status: Running, Started: time.Now()},
+		now:     Snapshot[R]{ID: newID(), Kind: kind, Target: target, Status: Running, Started: time.Now(), Request: request.ID(caller)},
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()

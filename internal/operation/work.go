@@ -17,7 +17,7 @@ func (r *Registry[R]) work(ctx context.Context, op *Op[R], run func(context.Cont
 	returned := false
 	defer func() {
 		if !returned {
-			err = r.panicked(op, recover())
+			err = r.panicked(ctx, op, recover())
 		}
 		r.conclude(ctx, op, result, err)
 	}()
@@ -25,9 +25,9 @@ func (r *Registry[R]) work(ctx context.Context, op *Op[R], run func(context.Cont
 	returned = true
 }
 
-func (r *Registry[R]) panicked(op *Op[R], cause any) error {
+func (r *Registry[R]) panicked(ctx context.Context, op *Op[R], cause any) error {
 	s := op.Snapshot()
-	r.log.Error("operation panicked", "operation", s.ID, "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
+	r.log.ErrorContext(ctx, "operation panicked", "operation", s.ID, "panic", fmt.Sprint(cause), "stack", string(debug.Stack()))
 	return banger.Errorf(banger.KindInternal, "%s %s failed by a defect in banger", s.Kind, s.Target).WithNext("banger daemon logs")
 }
 

@@ -139,6 +139,9 @@ func (v VM) Handles() string { return filepath.Join(v.Dir, "handles.json") }
 // Exit is exit.json: how the last run ended; written by the monitor.
 func (v VM) Exit() string { return filepath.Join(v.Dir, "exit.json") }
 
+// Metrics is metrics.json: how the last boot went; written by the monitor.
+func (v VM) Metrics() string { return filepath.Join(v.Dir, "metrics.json") }
+
 // ConfigDisk is vda: identity, keys, network, environment; 0600, rewritten at each start.
 func (v VM) ConfigDisk() string { return filepath.Join(v.Dir, "config.img") }
 

@@ -11,6 +11,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
+	"banger.dev/banger/internal/request"
 )
 
 // replyError is api.ErrorReply as huma wants an error to be.
@@ -22,18 +23,18 @@ func (e *replyError) Error() string  { return e.Reply.Message }
 func (e *replyError) GetStatus() int { return api.StatusOf(e.Reply.Kind) }
 
 // wireError is err as it travels: the kind and next command of the first
-// banger.Error in it, the message of the whole.
-func wireError(err error) *banger.Error {
+// banger.Error in it, the message of the whole, and the request that failed.
+func wireError(request string, err error) *banger.Error {
 	kind := banger.KindOf(err)
 	if kind == banger.KindInternal && errors.Is(err, context.Canceled) {
 		kind = banger.KindCancelled
 	}
-	return &banger.Error{Kind: kind, Message: err.Error(), Next: banger.NextOf(err)}
+	return &banger.Error{Kind: kind, Message: err.Error(), Next: banger.NextOf(err), Request: request}
 }
 
 // writeError answers a raw handler's request with err.
 func writeError(w http.ResponseWriter, err error) {
-	e := wireError(err)
+	e := wireError(w.Header().Get(api.HeaderRequestID), err)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(api.StatusOf(e.Kind))
 	encoder := json.NewEncoder(w)
@@ -48,7 +49,7 @@ func plainError(ctx huma.Context, _ string, v any) (any, error) {
 		return v, nil
 	}
 	ctx.SetHeader("Content-Type", "application/json")
-	e := banger.Error{Kind: banger.KindInvalid, Message: model.Detail}
+	e := banger.Error{Kind: banger.KindInvalid, Message: model.Detail, Request: request.ID(ctx.Context())}
 	if model.Status >= 500 {
 		e.Kind = banger.KindInternal
 	}

@@ -2,8 +2,7 @@ package server
 
 import (
 	"bytes"
-	"crypto/rand"
-	"encoding/hex"
+	"context"
 	"errors"
 	"io"
 	"log/slog"
@@ -14,6 +13,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
+	"banger.dev/banger/internal/request"
 )
 
 // wrap is what happens around every request: it gets an id, its reply says who
@@ -24,18 +24,19 @@ func (s *Server) wrap(next http.Handler) http.Handler {
 		s.begin()
 		defer s.end()
 		started := time.Now()
-		id := requestID()
+		id := request.NewID()
+		r = r.WithContext(request.With(r.Context(), id))
 		w.Header().Set(api.HeaderAPI, strconv.Itoa(api.Version))
 		w.Header().Set(api.HeaderVersion, s.Version)
 		w.Header().Set(api.HeaderRequestID, id)
-		log := s.Log.With("request", id)
 		rec := &recorder{ResponseWriter: w}
 		defer func() {
-			log.LogAttrs(r.Context(), levelOf(r, rec), "request answered",
+			s.Log.LogAttrs(r.Context(), levelOf(r, rec), "request answered",
 				slog.String("method", r.Method), slog.String("path", r.URL.Path),
 				slog.Int("status", rec.status), slog.Duration("duration", time.Since(started)))
+			s.Metrics.Request(r.Pattern, rec.status, time.Since(started))
 		}()
-		defer recovered(rec, log)
+		defer s.recovered(r.Context(), rec)
 		if err := readBody(rec, r); err != nil {
 			writeError(rec, err)
 			return
@@ -46,7 +47,7 @@ func (s *Server) wrap(next http.Handler) http.Handler {
 
 // recovered ends a handler that panicked. What had been written before cannot
 // be taken back, so the connection is cut then, for the client to notice.
-func recovered(w *recorder, log *slog.Logger) {
+func (s *Server) recovered(ctx context.Context, w *recorder) {
 	cause := recover()
 	if cause == nil {
 		return
@@ -54,7 +55,7 @@ func recovered(w *recorder, log *slog.Logger) {
 	if err, ok := cause.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(cause)
 	}
-	log.Error("request panicked", "panic", cause, "stack", string(debug.Stack()))
+	s.Log.ErrorContext(ctx, "request panicked", "panic", cause, "stack", string(debug.Stack()))
 	if w.status != 0 {
 		panic(http.ErrAbortHandler)
 	}
@@ -116,9 +117,3 @@ func (w *recorder) Write(p []byte) (int, error) {
 
 // Unwrap is for http.ResponseController.
 func (w *recorder) Unwrap() http.ResponseWriter { return w.ResponseWriter }
-
-func requestID() string {
-	var b [4]byte
-	rand.Read(b[:]) // never fails
-	return hex.EncodeToString(b[:])
-}

@@ -34,7 +34,7 @@ func (s *Server) create(ctx context.Context, in *createInput) (*body[api.Operati
 	if err := s.VMs.Check(ctx, req.Name, spec); err != nil {
 		return nil, err
 	}
-	op := s.Operations.Begin("create", req.Name, req.Leash, func(ctx context.Context, report banger.ProgressFunc) (Result, error) {
+	op := s.beginOperation(ctx, "create", req.Name, req.Leash, func(ctx context.Context, report banger.ProgressFunc) (Result, error) {
 		detail, err := s.VMs.Create(ctx, req.Name, spec, start, report)
 		return Result{detail, lifecycle.Outcome{Changed: true}}, err
 	})
@@ -59,11 +59,28 @@ func (s *Server) start(ctx context.Context, in *startInput) (*body[api.Operation
 	if err != nil {
 		return nil, err
 	}
-	op := s.Operations.Begin("start", vm.Name, false, func(ctx context.Context, report banger.ProgressFunc) (Result, error) {
+	op := s.beginOperation(ctx, "start", vm.Name, false, func(ctx context.Context, report banger.ProgressFunc) (Result, error) {
 		detail, outcome, err := s.VMs.Start(ctx, vm.ID, opts, report)
 		return Result{detail, outcome}, err
 	})
 	return &body[api.Operation]{view(op.Snapshot())}, nil
+}
+
+// beginOperation runs run as an operation, and counts it.
+func (s *Server) beginOperation(ctx context.Context, kind, target string, leash bool, run func(context.Context, banger.ProgressFunc) (Result, error)) *operation.Op[Result] {
+	return s.Operations.Begin(ctx, kind, target, leash, func(ctx context.Context, report banger.ProgressFunc) (result Result, err error) {
+		ended := s.Metrics.Operation(kind)
+		status := operation.Failed // so it stays if run panics
+		defer func() { ended(string(status)) }()
+		result, err = run(ctx, report)
+		switch {
+		case err == nil:
+			status = operation.Done
+		case ctx.Err() != nil:
+			status = operation.Cancelled
+		}
+		return result, err
+	})
 }
 
 func (s *Server) operation(_ context.Context, in *operationInput) (*body[api.Operation], error) {
@@ -83,9 +100,9 @@ func (s *Server) cancel(_ context.Context, in *operationInput) (*body[api.Operat
 	return &body[api.Operation]{view(op.Snapshot())}, nil
 }
 
-// events writes the operation after each change, until it has ended or the
+// watchOperation writes the operation after each change, until it has ended or the
 // client is gone.
-func (s *Server) events(w http.ResponseWriter, r *http.Request) {
+func (s *Server) watchOperation(w http.ResponseWriter, r *http.Request) {
 	op, err := s.Operations.Get(r.PathValue("id"))
 	if err != nil {
 		writeError(w, err)
@@ -117,7 +134,7 @@ func view(s operation.Snapshot[Result]) api.Operation {
 		v.Changed, v.Note = s.Result.Outcome.Changed, s.Result.Outcome.Note
 	}
 	if s.Err != nil {
-		v.Error = wireError(s.Err)
+		v.Error = wireError(s.Request, s.Err)
 	}
 	return v
 }

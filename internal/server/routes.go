@@ -11,6 +11,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
+	"banger.dev/banger/internal/request"
 )
 
 // body is a reply with nothing but a body.
@@ -46,17 +47,23 @@ func (s *Server) routes(mux *http.ServeMux, h huma.API) {
 	handle(d, route{http.MethodGet, api.RouteVMPorts, "list-ports", "The published ports of a VM", 200}, s.listPorts)
 	handle(d, route{http.MethodPost, api.RouteVMPorts, "add-ports", "Publish ports of a VM, at once if it runs", 200}, s.addPorts)
 	handle(d, route{http.MethodDelete, api.RouteVMPorts, "remove-ports", "Publish ports of a VM no more; their connections are cut", 200}, s.removePorts)
+	handle(d, route{http.MethodPost, api.RouteVMClock, "set-vm-clock", "Set the guest's clock to the host's", 200}, s.setClock)
 	handle(d, route{http.MethodGet, api.RouteOperation, "show-operation", "How far an operation is", 200}, s.operation)
 	handle(d, route{http.MethodDelete, api.RouteOperation, "cancel-operation", "Cancel an operation; it ends soon after", 200}, s.cancel)
 	handle(d, route{http.MethodGet, api.RouteImages, "list-images", "The images in the cache", 200}, s.listImages)
 	handle(d, route{http.MethodGet, api.RouteKernels, "list-kernels", "The kernels in the cache", 200}, s.listKernels)
 
 	operation := h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.Operation](), true, "")
-	raw(d, mux, route{http.MethodGet, api.RouteVMLogs, "logs-vm", "The console, a time stamp a line", 200},
+	raw(d, mux, route{http.MethodGet, api.RouteVMLogs, "logs-vm", "The console, a time stamp a line; query: follow, since, tail", 200},
 		s.logs, "text/plain", &huma.Schema{Type: huma.TypeString}, "ref")
 	raw(d, mux, route{http.MethodGet, api.RouteOperationEvents, "watch-operation",
 		"The operation now and after each change, one JSON object a line, until it has ended", 200},
-		s.events, "application/x-ndjson", operation, "id")
+		s.watchOperation, "application/x-ndjson", operation, "id")
+	raw(d, mux, route{http.MethodGet, api.RouteEvents, "events",
+		"What has happened, one JSON object a line; query: after, since, vm, type, follow", 200},
+		s.events, "application/x-ndjson", h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[banger.Event](), true, ""))
+	raw(d, mux, route{http.MethodGet, api.RouteMetrics, "metrics", "Metrics in Prometheus' text form", 200},
+		s.Metrics.ServeHTTP, "text/plain", &huma.Schema{Type: huma.TypeString})
 	raw(d, mux, route{http.MethodPost, api.RouteDaemonStop, "stop-daemon", "Stop the daemon; VMs go on", 202},
 		s.stopDaemon, "", nil)
 	raw(d, mux, route{http.MethodGet, api.RouteOpenAPI, "openapi", "This document", 200},
@@ -94,7 +101,7 @@ func handle[I, O any](d *docs, r route, handler func(context.Context, *I) (*O, e
 	huma.Register(d.API, d.operation(r), func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)
 		if err != nil {
-			return nil, &replyError{*wireError(err)}
+			return nil, &replyError{*wireError(request.ID(ctx), err)}
 		}
 		return out, nil
 	})

@@ -42,6 +42,8 @@ type Config struct {
 	Images     Images
 	Kernels    Kernels
 	Operations *operation.Registry[Result]
+	Events     Events
+	Metrics    Metrics
 	Stop       func()    // asked to by a client, after the reply; it must not wait for the server
 	Version    string    // of this build
 	PID        int       // of this process
@@ -49,11 +51,33 @@ type Config struct {
 	Log        *slog.Logger
 }
 
+// Events is what has happened. Methods are safe for concurrent use.
+type Events interface {
+	// Bounds are the id of the newest event there ever was, and that of the
+	// newest one that is pruned; 0 where there is none.
+	Bounds(ctx context.Context) (newest, pruned int64, err error)
+	// Follow gives each the events after an id that filter wants, in order, those
+	// that are there and, with follow, those to come, until each or ctx says
+	// stop. Events that were pruned meanwhile come as one banger.EventLost.
+	Follow(ctx context.Context, after int64, filter banger.EventFilter, follow bool, each func(banger.Event) error) error
+}
+
+// Metrics counts what the server does, and shows what is counted. Methods are
+// safe for concurrent use.
+type Metrics interface {
+	http.Handler
+	Request(route string, status int, took time.Duration)
+	// Operation says that one has begun; ended is to be called once.
+	Operation(kind string) (ended func(status string))
+}
+
 // Server serves one daemon. All methods may be called from any goroutine.
 type Server struct {
 	Config
 	handler http.Handler
 	http    *http.Server
+	closing context.Context // ends when Shutdown begins, and with it the streams
+	close   context.CancelFunc
 
 	// mu guards what follows.
 	mu     sync.Mutex
@@ -64,6 +88,7 @@ type Server struct {
 // New makes a server that does not listen yet.
 func New(cfg Config) *Server {
 	s := &Server{Config: cfg, last: cfg.Since}
+	s.closing, s.close = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
 	s.routes(mux, s.newAPI(mux))
 	s.handler = s.wrap(mux)
@@ -113,6 +138,7 @@ func (s *Server) Serve(l net.Listener) error {
 // Shutdown closes the listener and waits for the requests under way. Those that
 // are not answered when ctx ends are cut off; the error is then ctx's.
 func (s *Server) Shutdown(ctx context.Context) error {
+	s.close()
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		_ = s.http.Close()

@@ -20,6 +20,7 @@ import (
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
 	"banger.dev/banger/internal/operation"
+	"banger.dev/banger/internal/request"
 	"banger.dev/banger/internal/server"
 	"banger.dev/banger/internal/server/servertest"
 )
@@ -33,8 +34,11 @@ type world struct {
 	ops  *operation.Registry[server.Result]
 	srv  *server.Server
 	http *httptest.Server
-	log  *logBuffer
-	stop chan struct{} // closed when a client has asked to stop
+
+	events  *servertest.Events
+	metrics *servertest.Metrics
+	log     *logBuffer
+	stop    chan struct{} // closed when a client has asked to stop
 }
 
 // logBuffer is written to by many goroutines.
@@ -66,11 +70,12 @@ var (
 
 func newWorld(t *testing.T, vms *servertest.VMs) *world {
 	t.Helper()
-	w := &world{t: t, vms: vms, log: &logBuffer{}, stop: make(chan struct{})}
-	log := slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	w := &world{t: t, vms: vms, events: &servertest.Events{}, metrics: &servertest.Metrics{}, log: &logBuffer{}, stop: make(chan struct{})}
+	log := slog.New(request.LogHandler(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	w.ops = operation.New[server.Result](log)
 	w.srv = server.New(server.Config{
-		VMs: vms, Images: images, Kernels: kernels, Operations: w.ops, Stop: func() { close(w.stop) },
+		VMs: vms, Images: images, Kernels: kernels, Operations: w.ops,
+		Events: w.events, Metrics: w.metrics, Stop: func() { close(w.stop) },
 		Version: "v9-test", PID: 4321, Since: time.Date(2025, 1, 2, 3, 4, 5, 0, time.UTC), Log: log,
 	})
 	w.http = httptest.NewServer(w.srv.Handler())
@@ -470,6 +475,9 @@ func documented() map[string]string {
 		api.RouteVMKill:          "post",
 		api.RouteVMLogs:          "get",
 		api.RouteVMPorts:         "get post delete",
+		api.RouteVMClock:         "post",
+		api.RouteEvents:          "get",
+		api.RouteMetrics:         "get",
 		api.RouteVMStart:         "post",
 		api.RouteVMStop:          "post",
 		api.RouteVMs:             "get post",
@@ -570,6 +578,6 @@ func TestEveryRouteConstantIsTested(t *testing.T) {
 func BenchmarkNew(b *testing.B) {
 	log := slog.New(slog.DiscardHandler)
 	for b.Loop() {
-		server.New(server.Config{VMs: &servertest.VMs{}, Operations: operation.New[server.Result](log), Log: log})
+		server.New(server.Config{VMs: &servertest.VMs{}, Operations: operation.New[server.Result](log), Events: &servertest.Events{}, Metrics: &servertest.Metrics{}, Log: log})
 	}
 }

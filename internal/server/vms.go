@@ -31,8 +31,12 @@ type VMs interface {
 	// names no more; all or, after an error, none of them.
 	AddPorts(ctx context.Context, ref string, ports []banger.Port) (banger.VM, lifecycle.Outcome, error)
 	RemovePorts(ctx context.Context, ref string, ports []banger.Port) (banger.VM, lifecycle.Outcome, error)
-	// Console is what the guest has written to its console, as it is now.
-	Console(ctx context.Context, ref string) (io.ReadCloser, error)
+	// Console is what the guest has written to its console. It ends with what is
+	// there now, or, with Follow, when the VM has ended or ctx has.
+	Console(ctx context.Context, ref string, opts lifecycle.ConsoleOptions) (io.ReadCloser, error)
+	// SetClock sets the guest's clock to the host's, and says how far ahead of it
+	// it was.
+	SetClock(ctx context.Context, ref string) (drift time.Duration, err error)
 }
 
 // maxTimeout bounds what a client may ask for.
@@ -86,20 +90,6 @@ type deleteInput struct {
 
 func (s *Server) delete(ctx context.Context, in *deleteInput) (*body[api.VerbReply], error) {
 	return verb(s.VMs.Delete(context.WithoutCancel(ctx), in.Ref, in.Force))
-}
-
-func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
-	console, err := s.VMs.Console(r.Context(), r.PathValue("ref"))
-	if err != nil {
-		writeError(w, err)
-		return
-	}
-	defer console.Close()
-	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
-	if _, err := io.Copy(w, console); err != nil {
-		s.Log.WarnContext(r.Context(), "console cut off", "ref", r.PathValue("ref"), "error", err)
-		panic(http.ErrAbortHandler) // so that the client sees that there was more
-	}
 }
 
 // stopDaemon answers first: the client must not take our end for a crash.

@@ -35,8 +35,9 @@ func (d *DB) Insert(ctx context.Context, r banger.Record) error {
 // Update reads the record with this id, lets change alter it and writes it
 // back, in one transaction; the result is what was written. An error of change
 // is returned as it is, and nothing is changed. The id, owner and time of
-// creation are for ever. change must not call the DB.
-func (d *DB) Update(ctx context.Context, id string, change func(*banger.Record) error) (banger.Record, error) {
+// creation are for ever. change must not call the DB. An event that tell makes
+// of what was written is written with it; one without a type is none.
+func (d *DB) Update(ctx context.Context, id string, change func(*banger.Record) error, tell ...func(after banger.Record) banger.Event) (banger.Record, error) {
 	var after banger.Record
 	var refused error
 	err := d.write(ctx, "change", func(tx *sql.Tx) error {
@@ -51,7 +52,10 @@ func (d *DB) Update(ctx context.Context, id string, change func(*banger.Record) 
 		if after.ID != before.ID || after.Owner != before.Owner || !after.Created.Equal(before.Created) {
 			return fmt.Errorf("id, owner and time of creation of %s cannot be changed", id)
 		}
-		return replace(ctx, tx, after)
+		if err := replace(ctx, tx, after); err != nil {
+			return err
+		}
+		return tellOf(ctx, tx, after, tell)
 	})
 	if refused != nil {
 		return banger.Record{}, refused
@@ -62,12 +66,32 @@ func (d *DB) Update(ctx context.Context, id string, change func(*banger.Record) 
 	return after, nil
 }
 
-// Delete removes the record with this id, if there is one.
-func (d *DB) Delete(ctx context.Context, id string) error {
+// Delete removes the record with this id, if there is one. An event that tell
+// makes of the record as it last was is written with it, so once.
+func (d *DB) Delete(ctx context.Context, id string, tell ...func(last banger.Record) banger.Event) error {
 	return d.write(ctx, "remove from", func(tx *sql.Tx) error {
-		_, err := tx.ExecContext(ctx, `DELETE FROM vms WHERE id = ?`, id)
+		last, err := decode(tx.QueryRowContext(ctx, `SELECT `+columns+` FROM vms WHERE id = ?`, id).Scan)
+		switch {
+		case errors.Is(err, sql.ErrNoRows):
+			return nil
+		case err == nil: // a row that cannot be read can be removed all the same
+			if err := tellOf(ctx, tx, last, tell); err != nil {
+				return err
+			}
+		}
+		_, err = tx.ExecContext(ctx, `DELETE FROM vms WHERE id = ?`, id)
 		return err
 	})
+}
+
+// tellOf writes the events that tell makes of r.
+func tellOf(ctx context.Context, tx *sql.Tx, r banger.Record, tell []func(banger.Record) banger.Event) error {
+	for _, f := range tell {
+		if err := insertEvent(ctx, tx, r.Owner, f(r)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Get is the record of owner's VM with exactly this id.
@@ -114,7 +138,26 @@ func (d *DB) write(ctx context.Context, what string, f func(*sql.Tx) error) erro
 	if err := f(tx); err != nil {
 		return failure(ctx, d.path, what, err)
 	}
-	return failure(ctx, d.path, what, tx.Commit())
+	if err := tx.Commit(); err != nil {
+		return failure(ctx, d.path, what, err)
+	}
+	d.wake()
+	return nil
+}
+
+// wake tells those who wait for a change.
+func (d *DB) wake() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	close(d.changed)
+	d.changed = make(chan struct{})
+}
+
+// Changed is closed at the next write. Ask for it before reading.
+func (d *DB) Changed() <-chan struct{} {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.changed
 }
 
 func replace(ctx context.Context, tx *sql.Tx, r banger.Record) error {

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"sync"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
@@ -22,6 +23,9 @@ import (
 type DB struct {
 	db   *sql.DB
 	path string
+
+	mu      sync.Mutex
+	changed chan struct{} // closed, and made anew, at every write
 }
 
 // Open opens the database at path, makes it when there is none, and brings its
@@ -36,7 +40,7 @@ func Open(ctx context.Context, path string, log *slog.Logger) (*DB, error) {
 	if err != nil {
 		return nil, failure(ctx, path, "open", err)
 	}
-	d := &DB{db: db, path: path}
+	d := &DB{db: db, path: path, changed: make(chan struct{})}
 	if err := d.check(ctx); err != nil {
 		return nil, errors.Join(failure(ctx, path, "check", err), db.Close())
 	}

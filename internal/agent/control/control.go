@@ -60,6 +60,8 @@ func (s *Server) answer(req request) (status int, body any) {
 			return 500, errorBody{err.Error()}
 		}
 		return 202, struct{}{}
+	case route{"GET", wire.PathClock}:
+		return 200, wire.Clock{UnixNano: time.Now().UnixNano()}
 	case route{"POST", wire.PathClock}:
 		return setClock(req.body)
 	}

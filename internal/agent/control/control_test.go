@@ -47,6 +47,7 @@ func TestStatus(t *testing.T) {
 		"POST /hello HTTP/1.1\r\n\r\n":                                       404,
 		"GET /nothing HTTP/1.1\r\n\r\n":                                      404,
 		"POST /shutdown HTTP/1.1\r\n\r\n":                                    500,
+		"GET /clock HTTP/1.1\r\n\r\n":                                        200,
 		"POST /clock HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}":                400,
 		"POST /clock HTTP/1.1\r\nContent-Length: -2\r\n\r\n{}":               413,
 		"POST /clock HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n":           413,

@@ -25,7 +25,7 @@ const (
 	PathHello    = "/hello"    // GET → Hello
 	PathShutdown = "/shutdown" // POST: the guest powers off in its own time; 202
 	PathInit     = "/init"     // GET → InitStatus
-	PathClock    = "/clock"    // POST Clock: sets the guest's clock
+	PathClock    = "/clock"    // GET → Clock; POST Clock: sets the guest's clock
 )
 
 // Hello is the first thing the host asks.
@@ -46,7 +46,7 @@ type InitStatus struct {
 	Done  bool   `json:"done"`  // it will not change by itself any more
 }
 
-// Clock is the host's time.
+// Clock is a time: the guest's own, or the host's, which it is to have.
 type Clock struct {
 	UnixNano int64 `json:"unix_nano"`
 }

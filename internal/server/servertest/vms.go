@@ -178,13 +178,33 @@ func (w *VMs) setPorts(ref string, set func(*banger.Detail)) (banger.VM, lifecyc
 }
 
 // Console is server.VMs's.
-func (w *VMs) Console(_ context.Context, ref string) (io.ReadCloser, error) {
+func (w *VMs) Console(ctx context.Context, ref string, opts lifecycle.ConsoleOptions) (io.ReadCloser, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.find(ref) < 0 {
 		return nil, missing(ref)
 	}
+	if opts.Follow { // until the follower leaves
+		return io.NopCloser(io.MultiReader(strings.NewReader(w.Text), &endless{ctx})), nil
+	}
 	return io.NopCloser(strings.NewReader(w.Text)), nil
+}
+
+type endless struct{ ctx context.Context }
+
+func (e *endless) Read([]byte) (int, error) {
+	<-e.ctx.Done()
+	return 0, e.ctx.Err()
+}
+
+// SetClock is server.VMs's; every clock was a second ahead.
+func (w *VMs) SetClock(_ context.Context, ref string) (time.Duration, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.find(ref) < 0 {
+		return 0, missing(ref)
+	}
+	return time.Second, nil
 }
 
 func (w *VMs) wait(ctx context.Context) error {
