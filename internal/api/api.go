@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/version"
 )
 
 // Version of the HTTP interface. A client refuses a daemon with another one.
@@ -27,7 +28,7 @@ const (
 	RouteVMLogs          = "/v1/vms/{ref}/logs"         // GET → text/plain, the console, a time stamp a line; raw
 	RouteOperation       = "/v1/operations/{id}"        // GET → Operation; DELETE cancels → Operation
 	RouteOperationEvents = "/v1/operations/{id}/events" // GET → NDJSON of Operation until it has ended; raw
-	RouteDaemonStop      = "/v1/daemon/stop"            // POST → 202; VMs stay as they are
+	RouteDaemonStop      = "/v1/daemon/stop"            // POST → 202; ?when=idle: 409 while something is under way. VMs stay as they are
 )
 
 // Headers of every reply.
@@ -35,6 +36,7 @@ const (
 	HeaderAPI       = "X-Banger-API"     // Version of the daemon
 	HeaderVersion   = "X-Banger-Version" // of the daemon's build
 	HeaderRequestID = "X-Request-Id"     // names the request in the daemon's log
+	HeaderLeaving   = "X-Banger-Leaving" // the daemon ends and has not done what it was asked: ask the next one
 )
 
 // Ping says who answers.
@@ -43,6 +45,8 @@ type Ping struct {
 	Version string    `json:"version"` // of the daemon's build
 	PID     int       `json:"pid"`
 	Since   time.Time `json:"since"`
+	// Build says whether the daemon is older than who asks.
+	Build version.Build `json:"build"`
 }
 
 // CreateRequest asks for a VM.
@@ -117,6 +121,10 @@ var statuses = map[banger.Kind]int{
 	banger.KindInternal:    500,
 	banger.KindUnavailable: 503,
 }
+
+// StartFailed begins the last line in the log of a daemon that could not start;
+// an ErrorReply follows.
+const StartFailed = "bangerd cannot go on: "
 
 // StatusOf is the HTTP status for an error kind.
 func StatusOf(kind banger.Kind) int {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,6 +21,7 @@ import (
 	"banger.dev/banger/internal/paths"
 	"banger.dev/banger/internal/server"
 	"banger.dev/banger/internal/server/servertest"
+	"banger.dev/banger/internal/version"
 )
 
 // standIn, when set, makes this binary a daemon over a world of fake VMs, and
@@ -54,7 +56,7 @@ func serve(mode string) error {
 		time.Sleep(time.Minute)
 		return nil
 	}
-	if _, err := ipc.Lock(layout.DaemonLock()); err != nil { // for life
+	if _, err := ipc.LockWait(context.Background(), layout.DaemonLock()); err != nil { // for life
 		return err
 	}
 	listener, err := ipc.Listen(layout.DaemonSocket())
@@ -66,9 +68,10 @@ func serve(mode string) error {
 		vms.Hold = make(chan struct{})
 	}
 	ctx, stop := context.WithCancel(context.Background())
+	built, _ := strconv.ParseInt(os.Getenv(standIn+"_TIME"), 10, 64)
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ops := operation.New[server.Result](log)
-	srv := server.New(server.Config{VMs: vms, Operations: ops, Stop: stop, Version: "v9-test", PID: os.Getpid(), Since: time.Now(), Log: log})
+	srv := server.New(server.Config{VMs: vms, Operations: ops, Stop: stop, Version: "v9-test", Build: version.Build{Time: built}, PID: os.Getpid(), Since: time.Now(), Log: log})
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(listener) }()
 	<-ctx.Done()
@@ -197,7 +200,7 @@ func TestDaemonIsOnItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	said := h.said()
-	for _, want := range []string{"PATH=" + daemonPath, "LANG=C.UTF-8", "HOME=/nowhere", "BANGER_HOME=/"} {
+	for _, want := range []string{"PATH=/usr/local/sbin:", "LANG=C.UTF-8", "HOME=/nowhere", "BANGER_HOME=/"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("%s is not in its environment: %s", want, said)
 		}
@@ -284,7 +287,7 @@ func TestInterruptedWhileStarting(t *testing.T) {
 		}
 	}()
 	child := spawned(t, h)
-	_, err := child.await(ctx, h.layout)
+	_, err := child.await(ctx, h.auto, h.layout)
 	wantError(t, err, banger.KindCancelled, "interrupted", "")
 }
 

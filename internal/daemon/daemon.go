@@ -8,10 +8,12 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"time"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/apt"
+	"banger.dev/banger/internal/config"
 	"banger.dev/banger/internal/disk/qcow2"
 	"banger.dev/banger/internal/image"
 	"banger.dev/banger/internal/ipc"
@@ -32,9 +34,13 @@ const stopTimeout = 5 * time.Second
 
 // Config is what a daemon is told.
 type Config struct {
-	Layout paths.Layout
+	Layout   paths.Layout
+	Settings config.Config
+	// Reload reads the settings anew; it is called at each SIGHUP.
+	Reload func() (config.Config, error)
 	Fault  string // see steps.Injected
 	Log    *slog.Logger
+	Level  *slog.LevelVar // of Log
 }
 
 // Run is the daemon, until ctx ends or a client stops it. VMs stay as they are.
@@ -47,7 +53,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	for _, dir := range []string{l.VMs(), l.RunVMs(), l.Cache} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return err
+			return banger.Errorf(banger.KindUnavailable, "make the directory %s: %w", dir, err).WithNext("ls -ld %s", filepath.Dir(dir))
 		}
 	}
 	lock, err := takeLock(ctx, l)
@@ -55,6 +61,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, lock.Release()) }()
+	settings := newSettings(cfg)
+	defer settings.follow()()
 	db, err := store.Open(ctx, l.Database(), cfg.Log)
 	if err != nil {
 		return err
@@ -68,11 +76,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	if err := vms.Reconcile(ctx); err != nil {
 		cfg.Log.Error("not every VM could be brought up to date", "err", err)
 	}
-	return serve(ctx, cfg, vms)
+	return serve(ctx, cfg, settings, vms)
 }
 
 // lockPatience is how long a daemon that is just ending may keep the lock.
-const lockPatience = 3 * time.Second
+const lockPatience = stopTimeout + 3*time.Second
 
 // takeLock makes this the only daemon of its state directory.
 func takeLock(ctx context.Context, l paths.Layout) (*ipc.Held, error) {
@@ -113,7 +121,7 @@ func wire(cfg Config, db *store.DB) (*lifecycle.Manager, error) {
 }
 
 // serve answers until ctx ends or a client asks for the end.
-func serve(ctx context.Context, cfg Config, vms *lifecycle.Manager) error {
+func serve(ctx context.Context, cfg Config, settings *settings, vms *lifecycle.Manager) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	ops := operation.New[server.Result](cfg.Log)
@@ -123,16 +131,19 @@ func serve(ctx context.Context, cfg Config, vms *lifecycle.Manager) error {
 	}
 	srv := server.New(server.Config{
 		VMs: vms, Operations: ops, Stop: stop,
-		Version: version.String(), PID: os.Getpid(), Since: time.Now(), Log: cfg.Log,
+		Version: version.String(), Build: version.This(), PID: os.Getpid(), Since: time.Now(), Log: cfg.Log,
 	})
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(listener) }()
+	idle := idler{server: srv, operations: ops.Running, alive: vms.Alive, timeout: settings.idleTimeout, log: cfg.Log}
+	go idle.run(ctx, stop)
 	cfg.Log.Info("serving", "socket", cfg.Layout.DaemonSocket(), "pid", os.Getpid())
 	select {
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
 	}
+	srv.Leave()
 	return shutdown(srv, ops, failed)
 }
 

@@ -98,13 +98,6 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// stopDaemon answers first: the client must not take our end for a crash.
-func (s *Server) stopDaemon(w http.ResponseWriter, _ *http.Request) {
-	w.WriteHeader(http.StatusAccepted)
-	_ = http.NewResponseController(w).Flush() // the client is gone; we stop all the same
-	s.Stop()
-}
-
 func verb(vm banger.VM, outcome lifecycle.Outcome, err error) (*body[api.VerbReply], error) {
 	if err != nil {
 		return nil, err
