@@ -43,6 +43,7 @@ const maxErrorBody = 1 << 20
 type Client struct {
 	layout paths.Layout
 	http   *http.Client
+	pid    int // of the daemon that was reached first
 
 	// mu guards what follows.
 	mu    sync.Mutex
@@ -53,7 +54,7 @@ type Client struct {
 // newClient makes a client whose every request has a connection of its own: on
 // one that has waited, a daemon that ends may or may not have read a request.
 func newClient(layout paths.Layout, conn net.Conn, auto Autostart) *Client {
-	c := &Client{layout: layout, ready: conn, auto: auto}
+	c := &Client{layout: layout, pid: pidOf(conn), ready: conn, auto: auto}
 	c.http = &http.Client{Transport: &http.Transport{
 		DialContext:        c.dial,
 		DisableCompression: true,
@@ -220,7 +221,7 @@ func (c *Client) unanswered(ctx context.Context, err error) error {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return banger.Errorf(banger.KindCancelled, "interrupted while the daemon was asked: %w", ctx.Err())
 	case ctx.Err() != nil:
-		return banger.Errorf(banger.KindUnavailable, "the daemon did not answer in time: %w", ctx.Err()).WithNext("banger daemon logs")
+		return mute(c.pid)
 	case errors.Is(err, ipc.ErrNobody):
 		return notRunning()
 	case unheard(err):

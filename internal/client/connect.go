@@ -50,7 +50,6 @@ func (a Autostart) reach(ctx context.Context, layout paths.Layout) (*Client, err
 	if err != nil {
 		return nil, err
 	}
-	pid := pidOf(conn)
 	c := newClient(layout, conn, a)
 	asked, cancel := context.WithTimeout(ctx, answerTimeout)
 	defer cancel()
@@ -59,7 +58,7 @@ func (a Autostart) reach(ctx context.Context, layout paths.Layout) (*Client, err
 	case err == nil:
 		err = a.compare(ping)
 	case ctx.Err() == nil && asked.Err() != nil:
-		err = mute(pid)
+		err = mute(c.pid)
 	case unheard(err), banger.KindOf(err) == banger.KindUnavailable && errors.Is(err, errLost):
 		err = ipc.ErrNobody // it has died of something else meanwhile
 	}
@@ -73,7 +72,7 @@ func (a Autostart) reach(ctx context.Context, layout paths.Layout) (*Client, err
 // mute is the error for a daemon that takes connections and says nothing. Its
 // VMs do not need it, so it may be killed.
 func mute(pid int) error {
-	return banger.Errorf(banger.KindUnavailable, "the daemon (pid %d) does not answer within %s; VMs go on without it", pid, answerTimeout).
+	return banger.Errorf(banger.KindUnavailable, "the daemon (pid %d) does not answer; it may be killed, VMs go on without it", pid).
 		WithNext("kill -KILL %d", pid)
 }
 
