@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -35,7 +34,7 @@ func run(args []string) error {
 	case len(args) == 0:
 		err := serve()
 		if err != nil {
-			lastWords(os.Stderr, err)
+			lastWords(err)
 		}
 		return err
 	case args[0] == "monitor":
@@ -75,9 +74,10 @@ func serve() error {
 	})
 }
 
-// lastWords says in one line, for people and for the client that waits, why the
-// daemon ends.
-func lastWords(w io.Writer, err error) {
-	said, _ := json.Marshal(api.ErrorReply{Error: banger.Error{Kind: banger.KindOf(err), Message: strings.ReplaceAll(err.Error(), "\n", "; "), Next: banger.NextOf(err)}})
-	_, _ = fmt.Fprintf(w, "%s%s\n", api.StartFailed, said)
+// lastWords says in one line why the daemon ends: to people, and on standard
+// output to the client that waits. The log's disk may be the one that is full.
+func lastWords(err error) {
+	known := banger.Error{Kind: banger.KindOf(err), Message: strings.ReplaceAll(err.Error(), "\n", "; "), Next: banger.NextOf(err)}
+	slog.New(slog.NewTextHandler(os.Stderr, nil)).Error("bangerd ends", "err", known.Message, "next", known.Next)
+	_ = json.NewEncoder(os.Stdout).Encode(api.ErrorReply{Error: known})
 }

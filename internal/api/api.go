@@ -107,7 +107,8 @@ type Operation struct {
 	Ended    *time.Time       `json:"ended,omitempty"`
 }
 
-// ErrorReply is the body of every reply with a status of 400 or more.
+// ErrorReply is the body of every reply with a status of 400 or more. A daemon
+// that cannot start writes it to its standard output.
 type ErrorReply struct {
 	Error banger.Error `json:"error"`
 }
@@ -121,10 +122,6 @@ var statuses = map[banger.Kind]int{
 	banger.KindInternal:    500,
 	banger.KindUnavailable: 503,
 }
-
-// StartFailed begins the last line in the log of a daemon that could not start;
-// an ErrorReply follows.
-const StartFailed = "bangerd cannot go on: "
 
 // StatusOf is the HTTP status for an error kind.
 func StatusOf(kind banger.Kind) int {

@@ -155,6 +155,9 @@ type daemon struct {
 	log     string
 	offset  int64      // where in the log it begins
 	exited  chan error // gets how it ended, if it does
+	// words gets what it wrote to its standard output: an api.ErrorReply if it
+	// could not start. Not by way of the log, whose disk may be full.
+	words chan []byte
 }
 
 // spawn starts bangerd on its own: in a session of its own, at the root of the
@@ -182,13 +185,24 @@ func (a Autostart) spawn(layout paths.Layout) (*daemon, error) {
 	cmd := exec.Command(binary)
 	cmd.Dir = "/"
 	cmd.Env = a.environment()
-	cmd.Stdout, cmd.Stderr = log, log
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, banger.Errorf(banger.KindInternal, "make a pipe: %w", err)
+	}
+	defer func() { _ = write.Close() }() // the child has its own
+	cmd.Stdout, cmd.Stderr = write, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
+		_ = read.Close()
 		return nil, banger.Errorf(banger.KindUnavailable, "start the daemon %s: %w", binary, cause(err)).WithNext("make build")
 	}
-	d := &daemon{process: cmd.Process, binary: binary, log: layout.DaemonLog(), offset: offset, exited: make(chan error, 1)}
+	d := &daemon{process: cmd.Process, binary: binary, log: layout.DaemonLog(), offset: offset, exited: make(chan error, 1), words: make(chan []byte, 1)}
 	go func() { d.exited <- cmd.Wait() }()
+	go func() {
+		defer func() { _ = read.Close() }()
+		said, _ := io.ReadAll(io.LimitReader(read, maxErrorBody)) // ends when it serves, or ends
+		d.words <- said
+	}()
 	return d, nil
 }
 
@@ -234,19 +248,16 @@ func (d *daemon) failure(err error) error {
 	if err != nil {
 		how = err.Error()
 	}
-	said := d.said()
-	if at := strings.LastIndex(said, api.StartFailed); at >= 0 {
-		var reply api.ErrorReply
-		if json.NewDecoder(strings.NewReader(said[at+len(api.StartFailed):])).Decode(&reply) == nil && reply.Error.Message != "" {
-			known := reply.Error
-			known.Message = "the daemon cannot start: " + known.Message
-			if known.Next == "" {
-				known.Next = "banger daemon logs"
-			}
-			return &known
+	var reply api.ErrorReply
+	if json.Unmarshal(<-d.words, &reply) == nil && reply.Error.Message != "" {
+		known := reply.Error
+		known.Message = "the daemon cannot start: " + known.Message
+		if known.Next == "" {
+			known.Next = "banger daemon logs"
 		}
+		return &known
 	}
-	return banger.Errorf(banger.KindUnavailable, "the daemon ended before it answered (%s)%s", how, said).WithNext("banger daemon logs")
+	return banger.Errorf(banger.KindUnavailable, "the daemon ended before it answered (%s)%s", how, d.said()).WithNext("banger daemon logs")
 }
 
 // said is the last lines that the daemon wrote to its log, in one line.

@@ -45,7 +45,7 @@ func serve(mode string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("started with", strings.Join(os.Environ(), " "))
+	fmt.Fprintln(os.Stderr, "started with", strings.Join(os.Environ(), " "))
 	if wd, err := os.Getwd(); err != nil || wd != "/" {
 		return fmt.Errorf("the working directory is %s, %w", wd, err)
 	}
@@ -72,6 +72,9 @@ func serve(mode string) error {
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ops := operation.New[server.Result](log)
 	srv := server.New(server.Config{VMs: vms, Operations: ops, Stop: stop, Version: "v9-test", Build: version.Build{Time: built}, PID: os.Getpid(), Since: time.Now(), Log: log})
+	if err := syscall.Dup3(2, 1, 0); err != nil {
+		return err
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(listener) }()
 	<-ctx.Done()

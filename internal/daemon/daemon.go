@@ -137,6 +137,7 @@ func serve(ctx context.Context, cfg Config, settings *settings, vms *lifecycle.M
 	go func() { failed <- srv.Serve(listener) }()
 	idle := idler{server: srv, operations: ops.Running, alive: vms.Alive, timeout: settings.idleTimeout, log: cfg.Log}
 	go idle.run(ctx, stop)
+	born()
 	cfg.Log.Info("serving", "socket", cfg.Layout.DaemonSocket(), "pid", os.Getpid())
 	select {
 	case err := <-failed:
