@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -160,6 +161,7 @@ func TestErrors(t *testing.T) {
 		pid, err := strconv.Atoi(digits)
 		h.must(err)
 		h.must(syscall.Kill(pid, syscall.SIGSTOP))
+		h.must(eventually(func() error { return standsStill(pid) }))
 		h.refused(1, list, "does not answer", "try: kill -KILL "+digits)
 		h.refused(1, []string{"daemon", "status"}, "does not answer", "try: kill -KILL "+digits)
 		h.must(syscall.Kill(pid, syscall.SIGCONT))
@@ -232,6 +234,19 @@ func TestErrors(t *testing.T) {
 		h.works("daemon", "stop")
 		h.works("run", "--rm", "--", "true")
 	})
+}
+
+// standsStill says whether all threads of a process are stopped, which they are
+// some time after the signal.
+func standsStill(pid int) error {
+	stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+	for _, name := range stats {
+		stat, gone := os.ReadFile(name)
+		if gone == nil && !strings.Contains(string(stat), ") T ") {
+			return fmt.Errorf("%s: %s", name, stat)
+		}
+	}
+	return err
 }
 
 // mount has a small file system at m in the home.

@@ -42,6 +42,10 @@ const (
 // errBusy says that an older daemon cannot be replaced yet.
 var errBusy = errors.New("the daemon is at work")
 
+// errLeft is the cause of the error for a new daemon that ended in good order:
+// it had been told to, or its time without work was over, before we came.
+var errLeft = errors.New("exit status 0")
+
 // Autostart says how a daemon is started when nobody answers, or an older one
 // does. The zero value starts the bangerd that belongs to this program.
 type Autostart struct {
@@ -109,11 +113,16 @@ func (a Autostart) attempt(ctx context.Context, layout paths.Layout) (*Client, e
 			return nil, err
 		}
 	}
-	child, err := a.spawn(layout)
-	if err != nil {
-		return nil, err
+	for try := 1; ; try++ {
+		child, err := a.spawn(layout)
+		if err != nil {
+			return nil, err
+		}
+		c, err := child.await(ctx, a, layout)
+		if !errors.Is(err, errLeft) || try == maxTries {
+			return c, err
+		}
 	}
-	return child.await(ctx, a, layout)
 }
 
 // retire has an older daemon end, if it has nothing to do and there is one to
@@ -244,9 +253,9 @@ func (d *daemon) await(ctx context.Context, a Autostart, layout paths.Layout) (*
 
 // failure is why the daemon ended: in its own words, if it has left any.
 func (d *daemon) failure(err error) error {
-	how := "exit status 0"
-	if err != nil {
-		how = err.Error()
+	how := err
+	if err == nil {
+		how = errLeft
 	}
 	var reply api.ErrorReply
 	if json.Unmarshal(<-d.words, &reply) == nil && reply.Error.Message != "" {
@@ -257,7 +266,7 @@ func (d *daemon) failure(err error) error {
 		}
 		return &known
 	}
-	return banger.Errorf(banger.KindUnavailable, "the daemon ended before it answered (%s)%s", how, d.said()).WithNext("banger daemon logs")
+	return banger.Errorf(banger.KindUnavailable, "the daemon ended before it answered (%w)%s", how, d.said()).WithNext("banger daemon logs")
 }
 
 // said is the last lines that the daemon wrote to its log, in one line.

@@ -112,7 +112,7 @@ func (h *heard) Write(p []byte) (int, error) {
 
 func (h *heard) Read(p []byte) (int, error) {
 	n, err := h.Conn.Read(p)
-	if err == io.EOF && !h.wrote.Load() {
+	if errors.Is(err, io.EOF) && !h.wrote.Load() {
 		err = unix.ECONNRESET
 	}
 	return n, err

@@ -25,7 +25,8 @@ import (
 )
 
 // standIn, when set, makes this binary a daemon over a world of fake VMs, and
-// says which: serve, hold (creates never end), fail, or mute (never listens).
+// says which: serve, hold (creates never end), brief (it leaves soon after its
+// last client), fail, or mute (never listens).
 const standIn = "BANGER_TEST_DAEMON"
 
 func TestMain(m *testing.M) {
@@ -71,12 +72,22 @@ func serve(mode string) error {
 	built, _ := strconv.ParseInt(os.Getenv(standIn+"_TIME"), 10, 64)
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ops := operation.New[server.Result](log)
-	srv := server.New(server.Config{VMs: vms, Operations: ops, Stop: stop, Version: "v9-test", Build: version.Build{Time: built}, PID: os.Getpid(), Since: time.Now(), Log: log})
+	since := time.Now()
+	srv := server.New(server.Config{VMs: vms, Operations: ops, Stop: stop, Version: "v9-test", Build: version.Build{Time: built}, PID: os.Getpid(), Since: since, Log: log})
 	if err := syscall.Dup3(2, 1, 0); err != nil {
 		return err
 	}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(listener) }()
+	for mode == "brief" {
+		if _, last := srv.Activity(); !last.Equal(since) && srv.LeaveIfIdle(20*time.Millisecond) {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if mode == "brief" {
+		stop()
+	}
 	<-ctx.Done()
 	return errors.Join(ops.Shutdown(context.Background()), srv.Shutdown(context.Background()), <-failed)
 }

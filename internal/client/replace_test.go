@@ -1,10 +1,15 @@
 package client
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
@@ -125,6 +130,26 @@ func TestNextDaemonIsAsked(t *testing.T) {
 	}
 }
 
+// A client that comes just when the daemon leaves is served, by this one or by
+// the next.
+func TestDaemonThatLeaves(t *testing.T) {
+	h := newHome(t, "brief")
+	for n := range 60 {
+		c, err := Connect(t.Context(), h.layout, h.auto)
+		if err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Duration(n%8) * 5 * time.Millisecond)
+		if _, err := c.StopVM(t.Context(), "absent", api.StopRequest{}); banger.KindOf(err) != banger.KindNotFound {
+			t.Error(err)
+		}
+		c.Close()
+	}
+	if n := strings.Count(h.said(), "started with"); n < 2 {
+		t.Errorf("no daemon has left: %d were started", n)
+	}
+}
+
 func TestDaemonThatStandsStill(t *testing.T) {
 	if testing.Short() {
 		t.Skip("waits for the daemon's answer in vain")
@@ -136,6 +161,19 @@ func TestDaemonThatStandsStill(t *testing.T) {
 	}
 	if err := syscall.Kill(ping.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
+	}
+	for { // each of its threads stops when it is next looked at
+		stats, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", ping.PID))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.ContainsFunc(stats, func(name string) bool {
+			stat, err := os.ReadFile(name)
+			return err == nil && !strings.Contains(string(stat), ") T ")
+		}) {
+			break
+		}
+		time.Sleep(time.Millisecond)
 	}
 	_, err = Connect(t.Context(), h.layout, h.auto)
 	wantError(t, err, banger.KindUnavailable, "does not answer", "kill -KILL "+strconv.Itoa(ping.PID))
