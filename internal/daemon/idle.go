@@ -17,7 +17,7 @@ type idler struct {
 }
 
 // idlePoll bounds how often an idler looks; a tenth of the timeout otherwise.
-const idlePoll = 30 * time.Second
+const idlePoll = 10 * time.Second
 
 // run calls stop when the daemon has left, and returns then or with ctx.
 func (i idler) run(ctx context.Context, stop func()) {
