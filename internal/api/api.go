@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/version"
 )
 
 // Version of the HTTP interface. A client refuses a daemon with another one.
@@ -33,7 +34,7 @@ const (
 	RouteVMClock         = "/v1/vms/{ref}/clock"        // POST → ClockReply: the guest's clock is set to the host's
 	RouteEvents          = "/v1/events"                 // GET ?after=&since=&vm=&type=&follow= → NDJSON of banger.Event; raw
 	RouteMetrics         = "/metrics"                   // GET → Prometheus' text form; raw
-	RouteDaemonStop      = "/v1/daemon/stop"            // POST → 202; VMs stay as they are
+	RouteDaemonStop      = "/v1/daemon/stop"            // POST → 202; ?when=idle: 409 while something is under way. VMs stay as they are
 )
 
 // Headers of every reply.
@@ -42,6 +43,7 @@ const (
 	HeaderVersion   = "X-Banger-Version"    // of the daemon's build
 	HeaderRequestID = "X-Request-Id"        // names the request in the daemon's log, in errors and in events
 	HeaderLastEvent = "X-Banger-Last-Event" // of a stream of events: the id behind which it begins
+	HeaderLeaving   = "X-Banger-Leaving"    // the daemon ends and has not done what it was asked: ask the next one
 )
 
 // Ping says who answers.
@@ -50,6 +52,8 @@ type Ping struct {
 	Version string    `json:"version"` // of the daemon's build
 	PID     int       `json:"pid"`
 	Since   time.Time `json:"since"`
+	// Build says whether the daemon is older than who asks.
+	Build version.Build `json:"build"`
 }
 
 // CreateRequest asks for a VM.
@@ -120,7 +124,8 @@ type Operation struct {
 	Ended    *time.Time       `json:"ended,omitempty"`
 }
 
-// ErrorReply is the body of every reply with a status of 400 or more.
+// ErrorReply is the body of every reply with a status of 400 or more. A daemon
+// that cannot start writes it to its standard output.
 type ErrorReply struct {
 	Error banger.Error `json:"error"`
 }

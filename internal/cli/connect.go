@@ -9,7 +9,13 @@ import (
 
 // connect reaches the daemon, and starts it if need be.
 func (a *app) connect(ctx context.Context) (*client.Client, error) {
-	return a.reach(ctx, client.Autostart{})
+	return a.reach(ctx, client.Autostart{
+		Check: func() error {
+			_, err := a.settings() // it would refuse to start, with the same words
+			return err
+		},
+		Remark: func(line string) { a.remark("%s", line) },
+	})
 }
 
 // dial reaches the daemon if it runs.

@@ -48,7 +48,7 @@ func (a *app) runDaemonLogs(ctx context.Context, follow bool) error {
 	if follow {
 		never = func() bool { return false }
 	}
-	log, err := tail.Open(ctx, []string{path}, never)
+	log, err := tail.Open(ctx, []string{layout.DaemonLogBefore(), path}, never)
 	if err != nil {
 		return banger.Errorf(banger.KindInternal, "the daemon's log cannot be read: %w", err)
 	}

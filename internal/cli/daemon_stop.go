@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 
@@ -23,9 +24,10 @@ func newDaemonStopCommand(a *app) *cobra.Command {
 }
 
 func (a *app) runDaemonStop(ctx context.Context) error {
-	said := "the daemon has stopped; VMs go on running"
+	said := "the daemon was not running"
 	d, err := a.dial(ctx)
 	if err == nil {
+		said = "the daemon has stopped; " + a.goingOn(ctx, d)
 		err = d.StopDaemon(ctx)
 	}
 	if errors.Is(err, client.ErrNotRunning) {
@@ -39,4 +41,27 @@ func (a *app) runDaemonStop(ctx context.Context) error {
 	}
 	a.say(said)
 	return nil
+}
+
+// goingOn says what a daemon leaves behind. One of another build may not tell.
+func (a *app) goingOn(ctx context.Context, d *client.Client) string {
+	ctx, cancel := context.WithTimeout(ctx, pingTimeout)
+	defer cancel()
+	vms, err := d.ListVMs(ctx)
+	if err != nil {
+		return "VMs go on running; see them with: banger ps"
+	}
+	alive := 0
+	for _, vm := range vms {
+		if isAlive(vm) {
+			alive++
+		}
+	}
+	switch alive {
+	case 0:
+		return "no VM is running"
+	case 1:
+		return "1 VM goes on running; see it with: banger ps"
+	}
+	return fmt.Sprintf("%d VMs go on running; see them with: banger ps", alive)
 }

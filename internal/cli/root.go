@@ -37,7 +37,7 @@ Exit codes: 0; 1 it failed; 2 usage or a bad value; 3 no such thing; 4 the state
 		c.GroupID = "short"
 		cmd.AddCommand(c)
 	}
-	for _, c := range []*cobra.Command{newVMCommand(a), newDaemonCommand(a)} {
+	for _, c := range []*cobra.Command{newVMCommand(a), newDaemonCommand(a), newConfigCommand(a)} {
 		c.GroupID = "nouns"
 		cmd.AddCommand(c)
 	}

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/config"
 )
 
 // specOptions are the flags of run and create that say what a VM is like.
@@ -14,6 +15,9 @@ type specOptions struct {
 	name string
 	spec banger.Spec
 	env  envOptions
+
+	settings func() (config.Config, error)
+	config   config.Config // what settings gave, once complete
 }
 
 func newSpecOptions(a *app) *specOptions {
@@ -21,6 +25,8 @@ func newSpecOptions(a *app) *specOptions {
 		// The defaults are spelled out, so that an explicit 0 is seen as one.
 		spec: banger.Spec{Work: banger.DefaultWork}.WithDefaults(),
 		env:  envOptions{lookup: a.LookupEnv},
+
+		settings: a.settings,
 	}
 }
 
@@ -49,9 +55,12 @@ func (o *specOptions) addFlags(a *app, cmd *cobra.Command) {
 	_ = cmd.RegisterFlagCompletionFunc("vmm", cobra.FixedCompletions([]string{"auto", "firecracker", "qemu"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
-// complete reads what the flags only name and judges the whole, without
-// asking anybody.
+// complete reads what the flags only name, takes what they leave open from the
+// settings and judges the whole, without asking anybody.
 func (o *specOptions) complete(cmd *cobra.Command) error {
+	if err := o.configured(cmd); err != nil {
+		return err
+	}
 	var err error
 	if o.spec.Env, err = o.env.variables(); err != nil {
 		return withHelp(cmd, err)
@@ -60,7 +69,7 @@ func (o *specOptions) complete(cmd *cobra.Command) error {
 	if err != nil {
 		return err
 	}
-	return withHelp(cmd, o.spec.Validate(host))
+	return withHelp(cmd, o.blame(cmd, o.spec.Validate(host)))
 }
 
 // thisHost is what bounds a spec here. The daemon has the last word; this

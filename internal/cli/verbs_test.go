@@ -194,7 +194,7 @@ func TestDaemonVerbs(t *testing.T) {
 	}
 	w.run("daemon", "logs").want(t, 0, "hello\n", "")
 	w.run("daemon", "logs", "-o", "json").want(t, 0, "{\n  \"log\": \"hello\\n\"\n}\n", "")
-	w.run("daemon", "stop").want(t, 0, "the daemon has stopped; VMs go on running\n", "")
+	w.run("daemon", "stop").want(t, 0, "the daemon has stopped; no VM is running\n", "")
 }
 
 // wantVersion reads what scripts read of version: of this build, and of the daemon.

@@ -2,10 +2,12 @@ package client
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
+	"io/fs"
 	"math"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -16,36 +18,77 @@ import (
 	"golang.org/x/sys/unix"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/api"
+	"banger.dev/banger/internal/config"
 	"banger.dev/banger/internal/ipc"
 	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/version"
 )
 
 const (
-	// startTimeout is how long a new daemon may take to answer.
-	startTimeout = 10 * time.Second
+	// startTimeout is how long a new daemon may take to answer, the end of the
+	// one before it included.
+	startTimeout = 20 * time.Second
 	// queueTimeout is how long a client waits for others that start a daemon.
 	queueTimeout = 2 * startTimeout
 	// startPoll is how often a new daemon is asked whether it answers.
 	startPoll = 3 * time.Millisecond
-	// daemonPath is the daemon's PATH, whatever the user's is.
-	daemonPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	// busyTimeout is how long an older daemon may be at work before it can be
+	// replaced, busyPoll how often it is asked.
+	busyTimeout = 2 * time.Minute
+	busyPoll    = 200 * time.Millisecond
 )
 
-// Autostart says how a daemon is started when nobody answers. The zero value
-// starts the bangerd that belongs to this program.
+// errBusy says that an older daemon cannot be replaced yet.
+var errBusy = errors.New("the daemon is at work")
+
+// errLeft is the cause of the error for a new daemon that ended in good order:
+// it had been told to, or its time without work was over, before we came.
+var errLeft = errors.New("exit status 0")
+
+// Autostart says how a daemon is started when nobody answers, or an older one
+// does. The zero value starts the bangerd that belongs to this program.
 type Autostart struct {
 	Disabled bool
-	Binary   string   // path of bangerd; "": beside this program, else in PATH
-	Environ  []string // what the daemon's environment is chosen from; nil: this process's
+	Binary   string        // path of bangerd; "": beside this program, else in PATH
+	Environ  []string      // what the daemon's environment is chosen from; nil: this process's
+	Build    version.Build // what a daemon is compared with; zero: this program's
+	Check    func() error  // whether a daemon could start; asked before one is; nil: it could
+	Remark   func(string)  // is told why it takes long; nil: nobody is
 }
 
 // start starts a daemon unless somebody else has meanwhile, and returns when it
 // answers. However many call it at once, one daemon is started: the others wait
-// for its starter.
+// for its starter. An older daemon is told to end first, once it has nothing to
+// do.
 func (a Autostart) start(ctx context.Context, layout paths.Layout) (*Client, error) {
 	if err := ipc.PrivateDir(layout.Run); err != nil {
 		return nil, err
 	}
+	patience, cancel := context.WithTimeout(ctx, busyTimeout)
+	defer cancel()
+	for waited := false; ; waited = true {
+		c, err := a.attempt(ctx, layout)
+		if !errors.Is(err, errBusy) {
+			return c, err
+		}
+		if !waited && a.Remark != nil {
+			a.Remark("an older daemon is at work and will be replaced when that is done")
+		}
+		select {
+		case <-ctx.Done():
+			return nil, banger.Errorf(banger.KindCancelled, "interrupted while an older daemon was at work: %w", ctx.Err())
+		case <-patience.Done():
+			return nil, banger.Errorf(banger.KindUnavailable, "the daemon is older than this banger (%s) and is still at work after %s", version.String(), busyTimeout).
+				WithNext("banger daemon stop")
+		case <-time.After(busyPoll):
+		}
+	}
+}
+
+// attempt is one try of start. The lock is not held while others are waited for:
+// each of many clients may do the replacing.
+func (a Autostart) attempt(ctx context.Context, layout paths.Layout) (*Client, error) {
 	queue, cancel := context.WithTimeout(ctx, queueTimeout)
 	defer cancel()
 	lock, err := ipc.LockWait(queue, layout.StartLock())
@@ -53,26 +96,77 @@ func (a Autostart) start(ctx context.Context, layout paths.Layout) (*Client, err
 		return nil, err
 	}
 	defer lock.Release()
+
+	c, err := a.reach(ctx, layout)
+	switch {
+	case err == nil:
+		return c, nil
+	case errors.Is(err, errOlder):
+		if err := a.retire(ctx, layout); err != nil {
+			return nil, err
+		}
+	case !errors.Is(err, ipc.ErrNobody):
+		return nil, err
+	}
+	if a.Check != nil {
+		if err := a.Check(); err != nil {
+			return nil, err
+		}
+	}
+	for try := 1; ; try++ {
+		child, err := a.spawn(layout)
+		if err != nil {
+			return nil, err
+		}
+		c, err := child.await(ctx, a, layout)
+		if !errors.Is(err, errLeft) || try == maxTries {
+			return c, err
+		}
+	}
+}
+
+// retire has an older daemon end, if it has nothing to do and there is one to
+// come after it.
+func (a Autostart) retire(ctx context.Context, layout paths.Layout) error {
+	if _, err := a.binary(); err != nil {
+		return err
+	}
+	if a.Check != nil {
+		if err := a.Check(); err != nil {
+			return err
+		}
+	}
 	conn, err := ipc.Dial(ctx, layout.DaemonSocket())
-	if err == nil {
-		return newClient(layout, conn), nil
+	if errors.Is(err, ipc.ErrNobody) {
+		return nil
 	}
-	if !errors.Is(err, ipc.ErrNobody) {
-		return nil, err
-	}
-	child, err := a.spawn(layout)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return child.await(ctx, layout)
+	c := newClient(layout, conn, Autostart{Disabled: true})
+	defer c.Close()
+	pid, err := c.tellStop(ctx, url.Values{"when": {"idle"}})
+	switch {
+	case banger.KindOf(err) == banger.KindConflict:
+		return errBusy
+	case err != nil && unheard(err):
+		return nil // it ends by itself, and the next one waits for that
+	case err != nil:
+		return err
+	}
+	return awaitEnd(ctx, layout, pid)
 }
 
 // daemon is a bangerd that has been started and does not answer yet.
 type daemon struct {
 	process *os.Process
+	binary  string
 	log     string
 	offset  int64      // where in the log it begins
 	exited  chan error // gets how it ended, if it does
+	// words gets what it wrote to its standard output: an api.ErrorReply if it
+	// could not start. Not by way of the log, whose disk may be full.
+	words chan []byte
 }
 
 // spawn starts bangerd on its own: in a session of its own, at the root of the
@@ -83,11 +177,11 @@ func (a Autostart) spawn(layout paths.Layout) (*daemon, error) {
 		return nil, err
 	}
 	if err := os.MkdirAll(layout.State, 0o700); err != nil {
-		return nil, banger.Errorf(banger.KindUnavailable, "make the directory %s: %w", layout.State, err)
+		return nil, banger.Errorf(banger.KindUnavailable, "make the directory %s: %w", layout.State, cause(err)).WithNext("ls -ld %s", filepath.Dir(layout.State))
 	}
 	log, err := os.OpenFile(layout.DaemonLog(), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
 	if err != nil {
-		return nil, banger.Errorf(banger.KindUnavailable, "open the daemon's log: %w", err)
+		return nil, banger.Errorf(banger.KindUnavailable, "open the daemon's log %s: %w", layout.DaemonLog(), cause(err)).WithNext("ls -ld %s", layout.DaemonLog())
 	}
 	defer func() { _ = log.Close() }() // the child has its own
 	offset, err := log.Seek(0, io.SeekEnd)
@@ -100,31 +194,49 @@ func (a Autostart) spawn(layout paths.Layout) (*daemon, error) {
 	cmd := exec.Command(binary)
 	cmd.Dir = "/"
 	cmd.Env = a.environment()
-	cmd.Stdout, cmd.Stderr = log, log
+	read, write, err := os.Pipe()
+	if err != nil {
+		return nil, banger.Errorf(banger.KindInternal, "make a pipe: %w", err)
+	}
+	defer func() { _ = write.Close() }() // the child has its own
+	cmd.Stdout, cmd.Stderr = write, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	if err := cmd.Start(); err != nil {
-		return nil, banger.Errorf(banger.KindUnavailable, "start the daemon %s: %w", binary, err).WithNext("make build")
+		_ = read.Close()
+		return nil, banger.Errorf(banger.KindUnavailable, "start the daemon %s: %w", binary, cause(err)).WithNext("make build")
 	}
-	d := &daemon{process: cmd.Process, log: layout.DaemonLog(), offset: offset, exited: make(chan error, 1)}
+	d := &daemon{process: cmd.Process, binary: binary, log: layout.DaemonLog(), offset: offset, exited: make(chan error, 1), words: make(chan []byte, 1)}
 	go func() { d.exited <- cmd.Wait() }()
+	go func() {
+		defer func() { _ = read.Close() }()
+		said, _ := io.ReadAll(io.LimitReader(read, maxErrorBody)) // ends when it serves, or ends
+		d.words <- said
+	}()
 	return d, nil
 }
 
 // await returns when the daemon answers, or has ended, or takes too long. It is
 // left alone in the last case: it may have many VMs to look after first.
-func (d *daemon) await(ctx context.Context, layout paths.Layout) (*Client, error) {
+func (d *daemon) await(ctx context.Context, a Autostart, layout paths.Layout) (*Client, error) {
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	tick := time.NewTicker(startPoll)
 	defer tick.Stop()
 	for {
-		if c := answering(ctx, layout); c != nil {
+		c, err := a.reach(ctx, layout)
+		switch {
+		case err == nil:
 			return c, nil
+		case errors.Is(err, errOlder):
+			return nil, banger.Errorf(banger.KindUnavailable, "%s is of an older build than this banger (%s), so it cannot serve it", d.binary, version.String()).
+				WithNext("make build")
+		case !errors.Is(err, ipc.ErrNobody) && ctx.Err() == nil:
+			return nil, err
 		}
 		select {
 		case err := <-d.exited:
 			// It ends too when it finds another at work.
-			if c := answering(ctx, layout); c != nil {
+			if c, err := a.reach(ctx, layout); err == nil {
 				return c, nil
 			}
 			return nil, d.failure(err)
@@ -139,26 +251,22 @@ func (d *daemon) await(ctx context.Context, layout paths.Layout) (*Client, error
 	}
 }
 
-// answering is a client of the daemon if it answers a ping, else nil.
-func answering(ctx context.Context, layout paths.Layout) *Client {
-	conn, err := ipc.Dial(ctx, layout.DaemonSocket())
-	if err != nil {
-		return nil
-	}
-	c := newClient(layout, conn)
-	if _, err := c.Ping(ctx); err != nil {
-		c.Close()
-		return nil
-	}
-	return c
-}
-
+// failure is why the daemon ended: in its own words, if it has left any.
 func (d *daemon) failure(err error) error {
-	how := "exit status 0"
-	if err != nil {
-		how = err.Error()
+	how := err
+	if err == nil {
+		how = errLeft
 	}
-	return banger.Errorf(banger.KindUnavailable, "the daemon ended before it answered (%s)%s", how, d.said()).WithNext("banger daemon logs")
+	var reply api.ErrorReply
+	if json.Unmarshal(<-d.words, &reply) == nil && reply.Error.Message != "" {
+		known := reply.Error
+		known.Message = "the daemon cannot start: " + known.Message
+		if known.Next == "" {
+			known.Next = "banger daemon logs"
+		}
+		return &known
+	}
+	return banger.Errorf(banger.KindUnavailable, "the daemon ended before it answered (%w)%s", how, d.said()).WithNext("banger daemon logs")
 }
 
 // said is the last lines that the daemon wrote to its log, in one line.
@@ -208,30 +316,18 @@ func (a Autostart) binary() (string, error) {
 	return path, nil
 }
 
-// environment is the daemon's: what says where its files are and who it is, and
-// nothing else of the shell that happened to start it.
 func (a Autostart) environment() []string {
-	environ := a.Environ
-	if environ == nil {
-		environ = os.Environ()
+	if a.Environ == nil {
+		return config.DaemonEnviron(os.Environ())
 	}
-	env := []string{"PATH=" + daemonPath, "LANG=C.UTF-8"}
-	for _, entry := range environ {
-		name, value, _ := strings.Cut(entry, "=")
-		switch name {
-		case "BANGER_HOME", "BANGER_CACHE":
-			// The daemon's working directory is not ours.
-			if abs, err := filepath.Abs(value); err == nil && value != "" {
-				env = append(env, name+"="+abs)
-			}
-		case "HOME", "USER", "LOGNAME", "TMPDIR",
-			"XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "XDG_RUNTIME_DIR":
-			env = append(env, fmt.Sprintf("%s=%s", name, value))
-		default:
-			if strings.HasPrefix(name, "BANGER_") {
-				env = append(env, entry)
-			}
-		}
+	return config.DaemonEnviron(a.Environ)
+}
+
+// cause is err without the path, which the message names already.
+func cause(err error) error {
+	var place *fs.PathError
+	if errors.As(err, &place) {
+		return place.Err
 	}
-	return env
+	return err
 }

@@ -17,7 +17,9 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"time"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
@@ -29,6 +31,9 @@ import (
 // ErrNotRunning is the cause of the errors of a daemon that is not there.
 var ErrNotRunning = errors.New("the daemon is not running")
 
+// errLost is the cause of the errors of a request that got no whole reply.
+var errLost = errors.New("the daemon ended while it was asked")
+
 // maxErrorBody bounds what is read of a reply that says what is wrong.
 const maxErrorBody = 1 << 20
 
@@ -38,20 +43,37 @@ const maxErrorBody = 1 << 20
 type Client struct {
 	layout paths.Layout
 	http   *http.Client
+	pid    int // of the daemon that was reached first
 
 	// mu guards what follows.
 	mu    sync.Mutex
+	auto  Autostart
 	ready net.Conn // dialled by Connect, for the first request; nil once taken
 }
 
-func newClient(layout paths.Layout, conn net.Conn) *Client {
-	c := &Client{layout: layout, ready: conn}
+// newClient makes a client whose every request has a connection of its own: on
+// one that has waited, a daemon that ends may or may not have read a request.
+func newClient(layout paths.Layout, conn net.Conn, auto Autostart) *Client {
+	c := &Client{layout: layout, pid: pidOf(conn), ready: conn, auto: auto}
 	c.http = &http.Client{Transport: &http.Transport{
 		DialContext:        c.dial,
 		DisableCompression: true,
-		IdleConnTimeout:    30 * time.Second,
+		DisableKeepAlives:  true,
 	}}
 	return c
+}
+
+// disown has c start no daemon any more.
+func (c *Client) disown() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.auto.Disabled = true
+}
+
+func (c *Client) autostart() Autostart {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.auto
 }
 
 // Close gives up the connections that no request uses.
@@ -64,9 +86,36 @@ func (c *Client) Close() {
 
 func (c *Client) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if conn := c.takeReady(); conn != nil {
-		return conn, nil
+		return &heard{Conn: conn}, nil
 	}
-	return ipc.Dial(ctx, c.layout.DaemonSocket())
+	conn, err := ipc.Dial(ctx, c.layout.DaemonSocket())
+	if err != nil {
+		return nil, err
+	}
+	return &heard{Conn: conn}, nil
+}
+
+// heard is a connection that tells an end before anything was written, which is
+// a request that nobody has heard, from one after.
+type heard struct {
+	net.Conn
+	wrote atomic.Bool
+}
+
+func (h *heard) Write(p []byte) (int, error) {
+	n, err := h.Conn.Write(p)
+	if n > 0 {
+		h.wrote.Store(true)
+	}
+	return n, err
+}
+
+func (h *heard) Read(p []byte) (int, error) {
+	n, err := h.Conn.Read(p)
+	if errors.Is(err, io.EOF) && !h.wrote.Load() {
+		err = unix.ECONNRESET
+	}
+	return n, err
 }
 
 func (c *Client) takeReady() net.Conn {
@@ -83,10 +132,36 @@ type request struct {
 	query        url.Values
 	body         any  // nil: none
 	anyVersion   bool // the answer is of use from a daemon with another interface too
+	here         bool // another daemon could not do it
 }
 
-// send asks, and returns a reply that is no error; its body is the caller's to close.
+// maxTries bounds how often a request goes to the next daemon.
+const maxTries = 5
+
+// send asks, and returns a reply that is no error; its body is the caller's to
+// close. What a daemon that just ends has not heard goes to the next one.
 func (c *Client) send(ctx context.Context, r request) (*http.Response, error) {
+	for try := 1; ; try++ {
+		reply, err := c.sendOnce(ctx, r)
+		auto := c.autostart()
+		if err == nil || r.here || auto.Disabled || try == maxTries || !again(r, err) {
+			return reply, err
+		}
+		next, err := auto.start(ctx, c.layout)
+		if err != nil {
+			return nil, err
+		}
+		next.Close()
+	}
+}
+
+// again says whether r may be sent once more: nobody has heard it, or it only
+// asked.
+func again(r request, err error) bool {
+	return unheard(err) || r.method == http.MethodGet && errors.Is(err, errLost)
+}
+
+func (c *Client) sendOnce(ctx context.Context, r request) (*http.Response, error) {
 	req, err := r.http(ctx)
 	if err != nil {
 		return nil, err
@@ -146,13 +221,15 @@ func (c *Client) unanswered(ctx context.Context, err error) error {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return banger.Errorf(banger.KindCancelled, "interrupted while the daemon was asked: %w", ctx.Err())
 	case ctx.Err() != nil:
-		return banger.Errorf(banger.KindUnavailable, "the daemon did not answer in time: %w", ctx.Err()).WithNext("banger daemon logs")
+		return mute(c.pid)
 	case errors.Is(err, ipc.ErrNobody):
 		return notRunning()
+	case unheard(err):
+		return &unheardError{notRunning()}
 	case errors.As(err, &known):
 		return known
 	}
-	return banger.Errorf(banger.KindUnavailable, "the daemon ended while it was asked: %w", bare(err)).WithNext("banger daemon logs")
+	return banger.Errorf(banger.KindUnavailable, "%w: %s", errLost, bare(err)).WithNext("banger daemon logs")
 }
 
 // bare is err without the method and the made-up URL that net/http puts before it.
@@ -175,6 +252,9 @@ func (c *Client) check(reply *http.Response, anyVersion bool) error {
 	if err != nil {
 		return banger.Errorf(banger.KindUnavailable, "what answers at %s is not banger's daemon", c.layout.DaemonSocket()).
 			WithNext("rm %s", c.layout.DaemonSocket())
+	}
+	if reply.Header.Get(api.HeaderLeaving) != "" {
+		return &unheardError{notRunning()}
 	}
 	if spoken != api.Version && !anyVersion {
 		return skew(spoken, reply.Header.Get(api.HeaderVersion))

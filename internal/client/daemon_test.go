@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,10 +21,12 @@ import (
 	"banger.dev/banger/internal/paths"
 	"banger.dev/banger/internal/server"
 	"banger.dev/banger/internal/server/servertest"
+	"banger.dev/banger/internal/version"
 )
 
 // standIn, when set, makes this binary a daemon over a world of fake VMs, and
-// says which: serve, hold (creates never end), fail, or mute (never listens).
+// says which: serve, hold (creates never end), brief (it leaves soon after its
+// last client), fail, or mute (never listens).
 const standIn = "BANGER_TEST_DAEMON"
 
 func TestMain(m *testing.M) {
@@ -43,7 +46,7 @@ func serve(mode string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("started with", strings.Join(os.Environ(), " "))
+	fmt.Fprintln(os.Stderr, "started with", strings.Join(os.Environ(), " "))
 	if wd, err := os.Getwd(); err != nil || wd != "/" {
 		return fmt.Errorf("the working directory is %s, %w", wd, err)
 	}
@@ -54,7 +57,7 @@ func serve(mode string) error {
 		time.Sleep(time.Minute)
 		return nil
 	}
-	if _, err := ipc.Lock(layout.DaemonLock()); err != nil { // for life
+	if _, err := ipc.LockWait(context.Background(), layout.DaemonLock()); err != nil { // for life
 		return err
 	}
 	listener, err := ipc.Listen(layout.DaemonSocket())
@@ -66,12 +69,26 @@ func serve(mode string) error {
 		vms.Hold = make(chan struct{})
 	}
 	ctx, stop := context.WithCancel(context.Background())
+	built, _ := strconv.ParseInt(os.Getenv(standIn+"_TIME"), 10, 64)
 	log := slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	ops := operation.New[server.Result](log)
+	since := time.Now()
 	srv := server.New(server.Config{VMs: vms, Images: servertest.Images{}, Kernels: servertest.Kernels{}, Operations: ops,
-		Events: &servertest.Events{}, Metrics: &servertest.Metrics{}, Stop: stop, Version: "v9-test", PID: os.Getpid(), Since: time.Now(), Log: log})
+		Events: &servertest.Events{}, Metrics: &servertest.Metrics{}, Stop: stop, Version: "v9-test", Build: version.Build{Time: built}, PID: os.Getpid(), Since: since, Log: log})
+	if err := syscall.Dup3(2, 1, 0); err != nil {
+		return err
+	}
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(listener) }()
+	for mode == "brief" {
+		if _, last := srv.Activity(); !last.Equal(since) && srv.LeaveIfIdle(20*time.Millisecond) {
+			break
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if mode == "brief" {
+		stop()
+	}
 	<-ctx.Done()
 	return errors.Join(ops.Shutdown(context.Background()), srv.Shutdown(context.Background()), <-failed)
 }
@@ -198,7 +215,7 @@ func TestDaemonIsOnItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	said := h.said()
-	for _, want := range []string{"PATH=" + daemonPath, "LANG=C.UTF-8", "HOME=/nowhere", "BANGER_HOME=/"} {
+	for _, want := range []string{"PATH=/usr/local/sbin:", "LANG=C.UTF-8", "HOME=/nowhere", "BANGER_HOME=/"} {
 		if !strings.Contains(said, want) {
 			t.Errorf("%s is not in its environment: %s", want, said)
 		}
@@ -285,7 +302,7 @@ func TestInterruptedWhileStarting(t *testing.T) {
 		}
 	}()
 	child := spawned(t, h)
-	_, err := child.await(ctx, h.layout)
+	_, err := child.await(ctx, h.auto, h.layout)
 	wantError(t, err, banger.KindCancelled, "interrupted", "")
 }
 

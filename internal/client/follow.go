@@ -31,7 +31,7 @@ func (c *Client) follow(ctx context.Context, op api.Operation, leash bool, progr
 		}
 	})()
 
-	reply, err := c.send(stream, request{method: http.MethodGet, path: operationPath(api.RouteOperationEvents, op.ID)})
+	reply, err := c.send(stream, request{method: http.MethodGet, path: operationPath(api.RouteOperationEvents, op.ID), here: true})
 	if err != nil {
 		return op, c.broken(ctx, op, leash, err)
 	}
@@ -57,7 +57,7 @@ func (c *Client) follow(ctx context.Context, op api.Operation, leash bool, progr
 func (c *Client) cancel(stream context.Context, id string) {
 	ctx, done := context.WithTimeout(stream, cancelPatience)
 	defer done()
-	reply, err := c.send(ctx, request{method: http.MethodDelete, path: operationPath(api.RouteOperation, id)})
+	reply, err := c.send(ctx, request{method: http.MethodDelete, path: operationPath(api.RouteOperation, id), here: true})
 	if err != nil {
 		return // the leash does the same when we hang up
 	}

@@ -17,6 +17,11 @@ func (c *Client) Ping(ctx context.Context) (api.Ping, error) {
 	return ask[api.Ping](ctx, c, request{method: http.MethodGet, path: api.RoutePing, anyVersion: true})
 }
 
+// pingOnce is Ping of this daemon and no other.
+func (c *Client) pingOnce(ctx context.Context) (api.Ping, error) {
+	return ask[api.Ping](ctx, c, request{method: http.MethodGet, path: api.RoutePing, anyVersion: true, here: true})
+}
+
 // ListVMs is all VMs, the oldest first.
 func (c *Client) ListVMs(ctx context.Context) ([]banger.VM, error) {
 	return ask[[]banger.VM](ctx, c, request{method: http.MethodGet, path: api.RouteVMs})

@@ -8,11 +8,13 @@ import (
 	"errors"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/apt"
+	"banger.dev/banger/internal/config"
 	"banger.dev/banger/internal/disk/qcow2"
 	"banger.dev/banger/internal/event"
 	"banger.dev/banger/internal/image"
@@ -36,9 +38,13 @@ const stopTimeout = 5 * time.Second
 
 // Config is what a daemon is told.
 type Config struct {
-	Layout paths.Layout
+	Layout   paths.Layout
+	Settings config.Config
+	// Reload reads the settings anew; it is called at each SIGHUP.
+	Reload func() (config.Config, error)
 	Fault  string // see steps.Injected
 	Log    *slog.Logger
+	Level  *slog.LevelVar // of Log
 }
 
 // Run is the daemon, until ctx ends or a client stops it. VMs stay as they are.
@@ -52,7 +58,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	for _, dir := range []string{l.VMs(), l.RunVMs(), l.Cache} {
 		if err := os.MkdirAll(dir, 0o700); err != nil {
-			return err
+			return banger.Errorf(banger.KindUnavailable, "make the directory %s: %w", dir, err).WithNext("ls -ld %s", filepath.Dir(dir))
 		}
 	}
 	lock, err := takeLock(ctx, l)
@@ -67,6 +73,8 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	defer func() { err = errors.Join(err, db.Close()) }()
 	cached := openCache(cfg)
 	events := &event.Log{Owner: os.Getuid(), Rows: db, Log: cfg.Log}
+	settings := newSettings(cfg, func() { events.Emit(ctx, banger.Event{Type: banger.EventConfigReloaded}) })
+	defer settings.follow()()
 	observed := &observation{events: events}
 	vms, err := wire(cfg, db, cached, observed)
 	if err != nil {
@@ -79,11 +87,11 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	events.Emit(ctx, banger.Event{Type: banger.EventDaemonStarted, Detail: map[string]string{"version": version.String(), "pid": strconv.Itoa(os.Getpid())}})
 	defer func() { events.Emit(ctx, banger.Event{Type: banger.EventDaemonStopped}) }()
-	return serve(ctx, cfg, vms, cached, observed)
+	return serve(ctx, cfg, settings, vms, cached, observed)
 }
 
 // lockPatience is how long a daemon that is just ending may keep the lock.
-const lockPatience = 3 * time.Second
+const lockPatience = stopTimeout + 3*time.Second
 
 // takeLock makes this the only daemon of its state directory.
 func takeLock(ctx context.Context, l paths.Layout) (*ipc.Held, error) {
@@ -139,7 +147,7 @@ func wire(cfg Config, db *store.DB, cached cache, observed *observation) (*lifec
 }
 
 // serve answers until ctx ends or a client asks for the end.
-func serve(ctx context.Context, cfg Config, vms *lifecycle.Manager, cached cache, observed *observation) error {
+func serve(ctx context.Context, cfg Config, settings *settings, vms *lifecycle.Manager, cached cache, observed *observation) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	ops := operation.New[server.Result](cfg.Log)
@@ -150,19 +158,23 @@ func serve(ctx context.Context, cfg Config, vms *lifecycle.Manager, cached cache
 	srv := server.New(server.Config{
 		VMs: vms, Images: cached.images, Kernels: cached.kernels, Operations: ops,
 		Events: observed.events, Metrics: observed.metrics, Stop: stop,
-		Version: version.String(), PID: os.Getpid(), Since: time.Now(), Log: cfg.Log,
+		Version: version.String(), Build: version.This(), PID: os.Getpid(), Since: time.Now(), Log: cfg.Log,
 	})
 	clocks := keepClocks(ctx, vms, cfg.Log)
 	defer func() { <-clocks }()
 	defer stop()
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(listener) }()
+	idle := idler{server: srv, operations: ops.Running, alive: vms.Alive, timeout: settings.idleTimeout, log: cfg.Log}
+	go idle.run(ctx, stop)
+	born()
 	cfg.Log.Info("serving", "socket", cfg.Layout.DaemonSocket(), "pid", os.Getpid())
 	select {
 	case err := <-failed:
 		return err
 	case <-ctx.Done():
 	}
+	srv.Leave()
 	return shutdown(srv, ops, failed)
 }
 

@@ -2,7 +2,9 @@ package ipc
 
 import (
 	"errors"
+	"io/fs"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
@@ -15,7 +17,11 @@ import (
 // first; one that others can write to is refused, for what is in it may be theirs.
 func PrivateDir(path string) error {
 	if err := os.MkdirAll(path, 0o700); err != nil {
-		return banger.Errorf(banger.KindUnavailable, "make the directory %s: %w", path, err)
+		var place *fs.PathError
+		if errors.As(err, &place) {
+			err = place.Err // the message has the path already
+		}
+		return banger.Errorf(banger.KindUnavailable, "make the directory %s: %w", path, err).WithNext("ls -ld %s", filepath.Dir(path))
 	}
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {

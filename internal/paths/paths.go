@@ -89,6 +89,9 @@ func (l Layout) DaemonLock() string { return filepath.Join(l.State, "bangerd.loc
 // DaemonLog is what the daemon says.
 func (l Layout) DaemonLog() string { return filepath.Join(l.State, "bangerd.log") }
 
+// DaemonLogBefore is the older half of what the daemon said.
+func (l Layout) DaemonLogBefore() string { return filepath.Join(l.State, "bangerd.1.log") }
+
 // DaemonSocket is where the daemon answers; 0600.
 func (l Layout) DaemonSocket() string { return filepath.Join(l.Run, "bangerd.sock") }
 

@@ -69,7 +69,7 @@ func copyFlushed(w http.ResponseWriter, from io.Reader) error {
 // untilClosing is ctx, which ends also when the server shuts down.
 func (s *Server) untilClosing(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(ctx)
-	stop := context.AfterFunc(s.closing, cancel)
+	stop := context.AfterFunc(s.streams, cancel)
 	return ctx, func() {
 		stop()
 		cancel()

@@ -21,8 +21,11 @@ import (
 // handler becomes an error.
 func (s *Server) wrap(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		s.begin()
-		defer s.end()
+		if !s.begin(r) {
+			s.refuse(w)
+			return
+		}
+		defer s.end(r)
 		started := time.Now()
 		id := request.NewID()
 		r = r.WithContext(request.With(r.Context(), id))

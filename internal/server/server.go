@@ -19,6 +19,7 @@ import (
 	"banger.dev/banger/internal/api"
 	"banger.dev/banger/internal/lifecycle"
 	"banger.dev/banger/internal/operation"
+	"banger.dev/banger/internal/version"
 )
 
 // Bounds of what a client may send and how long it may take.
@@ -36,7 +37,7 @@ type Result struct {
 	Outcome lifecycle.Outcome
 }
 
-// Config is what a Server is made of. All of it is required.
+// Config is what a Server is made of. All of it is required but Build.
 type Config struct {
 	VMs        VMs
 	Images     Images
@@ -44,8 +45,9 @@ type Config struct {
 	Operations *operation.Registry[Result]
 	Events     Events
 	Metrics    Metrics
-	Stop       func()    // asked to by a client, after the reply; it must not wait for the server
-	Version    string    // of this build
+	Stop       func() // asked to by a client, after the reply; it must not wait for the server
+	Version    string // of this build
+	Build      version.Build
 	PID        int       // of this process
 	Since      time.Time // when it started
 	Log        *slog.Logger
@@ -74,21 +76,28 @@ type Metrics interface {
 // Server serves one daemon. All methods may be called from any goroutine.
 type Server struct {
 	Config
-	handler http.Handler
-	http    *http.Server
-	closing context.Context // ends when Shutdown begins, and with it the streams
-	close   context.CancelFunc
+	handler    http.Handler
+	http       *http.Server
+	streams    context.Context // ends when Shutdown begins, and with it what never ends by itself
+	endStreams context.CancelFunc
+	served     chan struct{} // closed when Serve has taken its last connection
 
 	// mu guards what follows.
-	mu     sync.Mutex
-	active int       // requests that are being answered
-	last   time.Time // when the last request ended
+	mu       sync.Mutex
+	active   int       // requests that are being answered
+	last     time.Time // when the last request ended
+	leave    bool      // no request is taken any more
+	closing  bool      // the listener has been closed by Shutdown
+	listener net.Listener
+	conns    map[net.Conn]bool // from which a request may still come, or is being answered
+	changes  int               // those of active that change something
+	changed  time.Time         // when the last of them ended
 }
 
 // New makes a server that does not listen yet.
 func New(cfg Config) *Server {
-	s := &Server{Config: cfg, last: cfg.Since}
-	s.closing, s.close = context.WithCancel(context.Background())
+	s := &Server{Config: cfg, last: cfg.Since, served: make(chan struct{}), conns: map[net.Conn]bool{}}
+	s.streams, s.endStreams = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
 	s.routes(mux, s.newAPI(mux))
 	s.handler = s.wrap(mux)
@@ -97,6 +106,7 @@ func New(cfg Config) *Server {
 		ReadHeaderTimeout: headerTimeout,
 		IdleTimeout:       idleTimeout,
 		MaxHeaderBytes:    maxHeader,
+		ConnState:         s.track,
 		ErrorLog:          slog.NewLogLogger(cfg.Log.Handler(), slog.LevelWarn),
 	}
 	return s
@@ -129,16 +139,25 @@ func (s *Server) Handler() http.Handler { return s.handler }
 
 // Serve answers at l until Shutdown, and is then nil.
 func (s *Server) Serve(l net.Listener) error {
-	if err := s.http.Serve(l); err != http.ErrServerClosed {
-		return err
+	s.mu.Lock()
+	s.listener = l
+	s.mu.Unlock()
+	err := s.http.Serve(l)
+	close(s.served)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closing || err == http.ErrServerClosed {
+		return nil
 	}
-	return nil
+	return err
 }
 
 // Shutdown closes the listener and waits for the requests under way. Those that
 // are not answered when ctx ends are cut off; the error is then ctx's.
 func (s *Server) Shutdown(ctx context.Context) error {
-	s.close()
+	s.endStreams()
+	s.Leave()
+	s.drain(ctx)
 	err := s.http.Shutdown(ctx)
 	if err != nil {
 		_ = s.http.Close()
@@ -154,20 +173,7 @@ func (s *Server) Activity() (requests int, last time.Time) {
 	return s.active, s.last
 }
 
-func (s *Server) begin() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.active++
-}
-
-func (s *Server) end() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.active--
-	s.last = time.Now()
-}
-
 // ping says who answers.
 func (s *Server) ping(context.Context, *struct{}) (*body[api.Ping], error) {
-	return &body[api.Ping]{api.Ping{API: api.Version, Version: s.Version, PID: s.PID, Since: s.Since}}, nil
+	return &body[api.Ping]{api.Ping{API: api.Version, Version: s.Version, PID: s.PID, Since: s.Since, Build: s.Build}}, nil
 }

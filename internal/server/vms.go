@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"io"
-	"net/http"
 	"time"
 
 	"banger.dev/banger"
@@ -90,13 +89,6 @@ type deleteInput struct {
 
 func (s *Server) delete(ctx context.Context, in *deleteInput) (*body[api.VerbReply], error) {
 	return verb(s.VMs.Delete(context.WithoutCancel(ctx), in.Ref, in.Force))
-}
-
-// stopDaemon answers first: the client must not take our end for a crash.
-func (s *Server) stopDaemon(w http.ResponseWriter, _ *http.Request) {
-	w.WriteHeader(http.StatusAccepted)
-	_ = http.NewResponseController(w).Flush() // the client is gone; we stop all the same
-	s.Stop()
 }
 
 func verb(vm banger.VM, outcome lifecycle.Outcome, err error) (*body[api.VerbReply], error) {

@@ -1,0 +1,297 @@
+package config
+
+import (
+	"fmt"
+	"log/slog"
+	"math"
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"banger.dev/banger"
+)
+
+// Key is one setting.
+type Key struct {
+	Name string // section.key
+	Doc  string // what it means, for people
+
+	kind kind
+	get  func(*Config) any // string, int64, bool or []string, as it is written
+	set  func(*Config, any) error
+}
+
+// kind is how a value is written in TOML.
+type kind string
+
+const (
+	text   kind = "a string in quotes"
+	number kind = "a whole number"
+	truth  kind = "true or false"
+	list   kind = "a list of strings, such as [\"10.0.0.1\"]"
+)
+
+// Keys are all there are, section by section.
+func Keys() []Key { return slices.Clone(keys) }
+
+// Variable is the environment variable above the file.
+func (k Key) Variable() string {
+	return "BANGER_" + strings.ToUpper(strings.ReplaceAll(k.Name, ".", "_"))
+}
+
+// Value is the key's value in c: a string, a number, a boolean or a list.
+func (k Key) Value(c Config) any { return k.get(&c) }
+
+// TOML is the value as it is written in the file.
+func (k Key) TOML(c Config) string {
+	switch v := k.get(&c).(type) {
+	case string:
+		return strconv.Quote(v)
+	case []string:
+		quoted := make([]string, len(v))
+		for i, s := range v {
+			quoted[i] = strconv.Quote(s)
+		}
+		return "[" + strings.Join(quoted, ", ") + "]"
+	default:
+		return fmt.Sprint(v)
+	}
+}
+
+// fromText reads a variable's text as a value of the key's kind; a list is
+// separated by commas.
+func (k Key) fromText(s string) (any, error) {
+	switch k.kind {
+	case number:
+		if n, err := strconv.ParseInt(s, 10, 64); err == nil {
+			return n, nil
+		}
+	case truth:
+		if s == "true" || s == "false" {
+			return s == "true", nil
+		}
+	case list:
+		var out []string
+		for part := range strings.SplitSeq(s, ",") {
+			if part = strings.TrimSpace(part); part != "" {
+				out = append(out, part)
+			}
+		}
+		return out, nil
+	default:
+		return s, nil
+	}
+	return nil, fmt.Errorf("%q must be %s", s, k.kind)
+}
+
+// fromTOML checks that a decoded value is of the key's kind.
+func (k Key) fromTOML(v any) (any, error) {
+	ok := false
+	switch k.kind {
+	case text:
+		_, ok = v.(string)
+	case number:
+		_, ok = v.(int64)
+	case truth:
+		_, ok = v.(bool)
+	case list:
+		var all []any
+		if all, ok = v.([]any); ok {
+			out := make([]string, len(all))
+			for i, e := range all {
+				if out[i], ok = e.(string); !ok {
+					return nil, fmt.Errorf("must be %s", k.kind)
+				}
+			}
+			return out, nil
+		}
+	}
+	if !ok {
+		return nil, fmt.Errorf("must be %s", k.kind)
+	}
+	return v, nil
+}
+
+// keys is the one table: the parser, the variables, config show and the
+// document of all keys come from it.
+var keys = []Key{
+	textKey("defaults.image", "Image of a new VM's root file system.",
+		func(c *Config) *string { return &c.Defaults.Image }, reference),
+	textKey("defaults.kernel", "Kernel of a new VM; empty is banger's own choice.",
+		func(c *Config) *string { return &c.Defaults.Kernel }, optional(reference)),
+	{
+		Name: "defaults.vcpus", Doc: fmt.Sprintf("Virtual CPUs of a new VM: 1 to %d, and to twice the host's.", banger.MaxVCPUs), kind: number,
+		get: func(c *Config) any { return int64(c.Defaults.VCPUs) },
+		set: func(c *Config, v any) error {
+			n := v.(int64)
+			if n < 1 || n > banger.MaxVCPUs {
+				return fmt.Errorf("%d must be from 1 to %d", n, banger.MaxVCPUs)
+			}
+			c.Defaults.VCPUs = int(n)
+			return nil
+		},
+	},
+	sizeKey("defaults.memory", fmt.Sprintf("Memory of a new VM, with a unit: %s to the host's.", banger.MinMemory),
+		func(c *Config) *banger.Bytes { return &c.Defaults.Memory }, banger.MinMemory, math.MaxInt64, false),
+	sizeKey("defaults.disk", "Size of a new VM's root file system, with a unit; only what is written takes space.",
+		func(c *Config) *banger.Bytes { return &c.Defaults.Disk }, banger.MinDisk, banger.MaxDisk, false),
+	sizeKey("defaults.work", "Size of a new VM's work disk (/root, /home), with a unit, or none.",
+		func(c *Config) *banger.Bytes { return &c.Defaults.Work }, banger.MinDisk, banger.MaxDisk, true),
+	choiceKey("defaults.net", "How a new VM is connected: user or none.",
+		func(c *Config) *banger.NetMode { return &c.Defaults.Net }, banger.NetUser, banger.NetNone),
+	choiceKey("defaults.init", "PID 1 of a new VM: auto is the image's init if it has one, none is banger's agent.\nWhere this is not set, run --rm -- CMD uses none.",
+		func(c *Config) *banger.InitMode { return &c.Defaults.Init }, banger.InitAuto, banger.InitNone),
+	choiceKey("defaults.vmm", "Program that runs a new VM: auto, firecracker or qemu.",
+		func(c *Config) *banger.VMM { return &c.Defaults.VMM }, banger.VMMAuto, banger.VMMFirecracker, banger.VMMQEMU),
+	{
+		Name: "network.allow_private", Doc: "Whether guests reach private addresses (10/8, 172.16/12, 192.168/16, fc00::/7).\nRead when a VM starts. The host's loopback and link-local addresses are closed always.", kind: truth,
+		get: func(c *Config) any { return c.Network.AllowPrivate },
+		set: func(c *Config, v any) error { c.Network.AllowPrivate = v.(bool); return nil },
+	},
+	{
+		Name: "network.dns", Doc: "Resolvers for guests, each an IP address or IP:port, asked in turn; none means the host's own.\nRead when a VM starts.", kind: list,
+		get: func(c *Config) any { return append([]string{}, c.Network.DNS...) },
+		set: func(c *Config, v any) error {
+			servers := v.([]string)
+			for _, s := range servers {
+				if !isResolver(s) {
+					return fmt.Errorf("%q must be an IP address, or one with a port as 10.0.0.1:53 or [fd00::1]:53", s)
+				}
+			}
+			c.Network.DNS = servers
+			return nil
+		},
+	},
+	{
+		Name: "daemon.idle_timeout", Doc: "How long the daemon stays after the last running VM, client and operation, such as 10m; \"0\" is for ever.", kind: text,
+		get: func(c *Config) any { return writeDuration(c.Daemon.IdleTimeout) },
+		set: func(c *Config, v any) error {
+			d, err := time.ParseDuration(v.(string))
+			if err != nil || d < 0 || d > 0 && d < time.Second {
+				return fmt.Errorf("%q must be a time of a second or more, such as 90s or 10m, or 0", v)
+			}
+			c.Daemon.IdleTimeout = d
+			return nil
+		},
+	},
+	{
+		Name: "daemon.log_level", Doc: "What the daemon writes to its log: debug, info, warn or error, and what is above it.", kind: text,
+		get: func(c *Config) any { return strings.ToLower(c.Daemon.LogLevel.String()) },
+		set: func(c *Config, v any) error {
+			for _, level := range []slog.Level{slog.LevelDebug, slog.LevelInfo, slog.LevelWarn, slog.LevelError} {
+				if v == strings.ToLower(level.String()) {
+					c.Daemon.LogLevel = level
+					return nil
+				}
+			}
+			return fmt.Errorf("%q must be debug, info, warn or error", v)
+		},
+	},
+}
+
+func textKey(name, doc string, at func(*Config) *string, check func(string) error) Key {
+	return Key{
+		Name: name, Doc: doc, kind: text,
+		get: func(c *Config) any { return *at(c) },
+		set: func(c *Config, v any) error {
+			s := v.(string)
+			if err := check(s); err != nil {
+				return err
+			}
+			*at(c) = s
+			return nil
+		},
+	}
+}
+
+func sizeKey(name, doc string, at func(*Config) *banger.Bytes, low, high banger.Bytes, allowNone bool) Key {
+	return Key{
+		Name: name, Doc: doc, kind: text,
+		get: func(c *Config) any {
+			if *at(c) == 0 {
+				return "none"
+			}
+			return at(c).String()
+		},
+		set: func(c *Config, v any) error {
+			s := v.(string)
+			if allowNone && s == "none" {
+				*at(c) = 0
+				return nil
+			}
+			n, err := banger.ParseBytes(s)
+			switch {
+			case err != nil:
+				return err
+			case n < low:
+				return fmt.Errorf("%q must be at least %s", s, low)
+			case n > high:
+				return fmt.Errorf("%q must be at most %s", s, high)
+			}
+			*at(c) = n
+			return nil
+		},
+	}
+}
+
+func choiceKey[T ~string](name, doc string, at func(*Config) *T, choices ...T) Key {
+	return Key{
+		Name: name, Doc: doc, kind: text,
+		get: func(c *Config) any { return string(*at(c)) },
+		set: func(c *Config, v any) error {
+			s := v.(string)
+			if !slices.Contains(choices, T(s)) {
+				words := make([]string, len(choices))
+				for i, w := range choices {
+					words[i] = string(w)
+				}
+				last := len(words) - 1
+				return fmt.Errorf("%q must be %s or %s", s, strings.Join(words[:last], ", "), words[last])
+			}
+			*at(c) = T(s)
+			return nil
+		},
+	}
+}
+
+// reference names an image or a kernel; whether there is one the daemon says.
+func reference(s string) error {
+	if s == "" || len(s) > 4096 || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return fmt.Errorf("%q cannot name one", s)
+	}
+	return nil
+}
+
+func optional(check func(string) error) func(string) error {
+	return func(s string) error {
+		if s == "" {
+			return nil
+		}
+		return check(s)
+	}
+}
+
+func isResolver(s string) bool {
+	if _, err := netip.ParseAddr(s); err == nil {
+		return true
+	}
+	addr, err := netip.ParseAddrPort(s)
+	return err == nil && addr.Port() != 0
+}
+
+// writeDuration is d without the parts that are nothing: 10m, not 10m0s.
+func writeDuration(d time.Duration) string {
+	s := d.String()
+	if strings.HasSuffix(s, "m0s") {
+		s = strings.TrimSuffix(s, "0s")
+	}
+	if strings.HasSuffix(s, "h0m") {
+		s = strings.TrimSuffix(s, "0m")
+	}
+	if d == 0 {
+		return "0"
+	}
+	return s
+}

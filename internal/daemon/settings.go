@@ -1,0 +1,75 @@
+package daemon
+
+import (
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"banger.dev/banger/internal/config"
+)
+
+// settings are what holds at this moment: read at the start, and again at each
+// SIGHUP. Network is for who starts a VM, the rest takes effect at once.
+type settings struct {
+	cfg      Config
+	reloaded func() // tells of a reload that was taken
+
+	mu  sync.Mutex
+	now config.Config
+}
+
+func newSettings(cfg Config, reloaded func()) *settings {
+	s := &settings{cfg: cfg, reloaded: reloaded}
+	s.apply(cfg.Settings)
+	return s
+}
+
+func (s *settings) apply(c config.Config) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now = c
+	s.cfg.Level.Set(c.Daemon.LogLevel)
+}
+
+func (s *settings) current() config.Config {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now
+}
+
+func (s *settings) idleTimeout() time.Duration { return s.current().Daemon.IdleTimeout }
+
+// reload reads the settings anew; of wrong ones nothing is taken.
+func (s *settings) reload() {
+	c, err := s.cfg.Reload()
+	if err != nil {
+		s.cfg.Log.Error("the settings stay as they were", "err", err)
+		return
+	}
+	s.apply(c)
+	s.cfg.Log.Info("settings reloaded")
+	s.reloaded()
+}
+
+// follow reloads at each SIGHUP until end is called.
+func (s *settings) follow() (end func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-hangups:
+				s.reload()
+			case <-done:
+				return
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(done)
+	}
+}
