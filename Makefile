@@ -51,4 +51,4 @@ install: build ## Install to DESTDIR and PREFIX (/usr/local for root, else ~/.lo
 	install -m 0755 bin/banger bin/bangerd "$(DESTDIR)$(PREFIX)/bin"
 
 clean: ## Remove what was built; caches and VMs stay
-	rm -rf bin internal/kernel/embedded/banger-agent coverage.out
+	rm -rf bin internal/kernel/embedded/banger-agent internal/kernel/embedded/banger-ssh coverage.out

@@ -57,7 +57,11 @@ func newPorts(s state) ports {
 		Init:     func() wire.InitStatus { return initStatus(s.Init) },
 		Shutdown: func() error { return shutdown(s.Init) },
 	}
-	return ports{wire.PortExec: exec.Serve, wire.PortControl: ctl.Serve}
+	p := ports{wire.PortExec: exec.Serve, wire.PortControl: ctl.Serve}
+	if c.SSH != nil {
+		p[wire.PortSSH] = newSSHServer(c).Serve
+	}
+	return p
 }
 
 // serve gives a stream to whoever listens on its port, and closes one for a
