@@ -237,6 +237,7 @@ func TestStories(t *testing.T) {
 			"privatecache": privateCache,
 			"image":        makeImage,
 			"badkernel":    badKernel,
+			"freeport":     freePort,
 		},
 	})
 }
@@ -398,6 +399,17 @@ func hostServer(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}()
 	ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+}
+
+// freeport VARIABLE: a port of the host's 127.0.0.1 on which nobody listens.
+func freePort(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: freeport VARIABLE")
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	ts.Check(err)
+	ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
+	ts.Check(l.Close())
 }
 
 // fault STEP=kill|fail, or none: the next daemon has this fault, see steps.Injected.

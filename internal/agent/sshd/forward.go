@@ -8,9 +8,11 @@ import (
 	"path/filepath"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/crypto/ssh"
+	"golang.org/x/sys/unix"
 )
 
 const dialTimeout = 30 * time.Second
@@ -31,11 +33,42 @@ func (c *conn) dialTCP(channel ssh.NewChannel) {
 		return
 	}
 	target, err := net.DialTimeout("tcp", net.JoinHostPort(to.Host, strconv.Itoa(int(to.Port))), dialTimeout)
+	if errors.Is(err, syscall.ECONNREFUSED) && to.Port == sshPort && isLoopback(to.Host) {
+		target, err = c.server.dialSelf()
+	}
 	if err != nil {
 		_ = channel.Reject(ssh.ConnectionFailed, err.Error())
 		return
 	}
 	c.join(channel, target)
+}
+
+// sshPort is where a machine's sshd is looked for. Where the guest has none,
+// whoever jumps to it finds this server, as after ssh -J web.vm alice@localhost.
+const sshPort = 22
+
+func isLoopback(host string) bool {
+	ip := net.ParseIP(host)
+	return host == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// dialSelf gives a connection to this server.
+func (s *Server) dialSelf() (net.Conn, error) {
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, os.NewSyscallError("socketpair", err)
+	}
+	var conns [2]net.Conn
+	for i, fd := range pair {
+		file := os.NewFile(uintptr(fd), "ssh")
+		conns[i], err = net.FileConn(file)
+		_ = file.Close()
+		if err != nil {
+			return nil, err
+		}
+	}
+	go s.Serve(conns[1])
+	return conns[0], nil
 }
 
 // dialStream is -L to a unix socket, which is opened with the user's rights.

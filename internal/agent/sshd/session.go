@@ -35,6 +35,7 @@ type session struct {
 	tty     *terminal
 	agent   *agentSocket
 	started bool
+	next    func() // what the last request has begun
 
 	mu   sync.Mutex
 	proc *command.Process
@@ -48,9 +49,13 @@ func (c *conn) serveSession(channel ssh.NewChannel) {
 	s := &session{conn: c, channel: stream}
 	var running sync.WaitGroup
 	for r := range requests {
-		ok := s.request(r, &running)
+		ok := s.request(r)
 		if r.WantReply {
 			_ = r.Reply(ok, nil)
+		}
+		if s.next != nil { // behind the reply, for it ends the channel
+			running.Go(s.next)
+			s.next = nil
 		}
 	}
 	// The client is gone, or the channel closed: a terminal's own hang-up, and
@@ -60,7 +65,7 @@ func (c *conn) serveSession(channel ssh.NewChannel) {
 	s.agent.close()
 }
 
-func (s *session) request(r *ssh.Request, running *sync.WaitGroup) bool {
+func (s *session) request(r *ssh.Request) bool {
 	switch r.Type {
 	case "env":
 		return s.setEnv(r.Payload)
@@ -79,14 +84,14 @@ func (s *session) request(r *ssh.Request, running *sync.WaitGroup) bool {
 	case "auth-agent-req@openssh.com":
 		return s.forwardAgent()
 	case "shell":
-		return s.start(running, program{login: true})
+		return s.start(program{login: true})
 	case "exec":
 		var line string
 		name(r.Payload, &line)
-		return s.start(running, program{line: line})
+		return s.start(program{line: line})
 	case "subsystem":
 		var subsystem string
-		return name(r.Payload, &subsystem) == "sftp" && s.start(running, program{sftp: true})
+		return name(r.Payload, &subsystem) == "sftp" && s.start(program{sftp: true})
 	}
 	return false // x11-req among them: there is no X here to forward to
 }
@@ -122,7 +127,7 @@ type program struct {
 	line  string
 }
 
-func (s *session) start(running *sync.WaitGroup, p program) bool {
+func (s *session) start(p program) bool {
 	if s.started {
 		return false
 	}
@@ -131,19 +136,19 @@ func (s *session) start(running *sync.WaitGroup, p program) bool {
 	proc, problem := command.Start(spec)
 	if problem != nil {
 		// The request has been understood; its failure is told as a shell tells it.
-		running.Go(func() {
+		s.next = func() {
 			_, _ = fmt.Fprintf(s.channel.Stderr(), "banger: %s\n", problem.Message)
 			s.exit(problem.Code)
-		})
+		}
 		return true
 	}
 	s.mu.Lock()
 	s.proc = proc
 	s.mu.Unlock()
-	running.Go(func() {
+	s.next = func() {
 		defer caught()
 		s.run(proc)
-	})
+	}
 	return true
 }
 
