@@ -34,7 +34,10 @@ exactly that line. Installing again, as after banger was moved, is safe.
   scp -r src web.vm:
   git clone web.vm:project`,
 		Args: noArguments,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if opts.install && opts.uninstall {
+				return usageError(cmd, "--install and --uninstall cannot both be")
+			}
 			return a.runSSHConfig(opts)
 		},
 	}
@@ -42,7 +45,6 @@ exactly that line. Installing again, as after banger was moved, is safe.
 	flags.SortFlags = false
 	flags.BoolVar(&opts.install, "install", false, "include it in ~/.ssh/config")
 	flags.BoolVar(&opts.uninstall, "uninstall", false, "take it out of there")
-	cmd.MarkFlagsMutuallyExclusive("install", "uninstall")
 	return cmd
 }
 

@@ -16,6 +16,7 @@ import (
 	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/guest"
+	"banger.dev/banger/internal/paths"
 )
 
 // dialSSHTimeout bounds how long a running VM may take to answer.
@@ -73,8 +74,7 @@ func (a *app) dialSSH(ctx context.Context, name string) (net.Conn, error) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, dialSSHTimeout)
 	defer cancel()
-	if target, err := os.Readlink(layout.SSHLink(name)); err == nil && banger.ValidateName(name) == nil {
-		id := filepath.Base(filepath.Dir(target))
+	if id := linkedVM(layout, name); id != "" {
 		if conn, err := guest.Dial(ctx, layout.VM(id).GuestSocket(), wire.PortSSH); err == nil {
 			return conn, nil
 		}
@@ -95,6 +95,18 @@ func (a *app) dialSSH(ctx context.Context, name string) (net.Conn, error) {
 		return nil, guestCommand{vm: vm}.failed(err)
 	}
 	return conn, nil
+}
+
+// linkedVM is the id of the VM that the link to its keys tells, or "".
+func linkedVM(l paths.Layout, name string) string {
+	if banger.ValidateName(name) != nil {
+		return ""
+	}
+	target, err := os.Readlink(l.SSHLink(name))
+	if id := filepath.Base(filepath.Dir(target)); err == nil && banger.IsID(id) {
+		return id
+	}
+	return ""
 }
 
 // passed gives conn to the process at the other end of out, if out is a socket.
