@@ -27,7 +27,7 @@ func (s *session) forwardAgent() bool {
 			return err
 		}
 		a.path = filepath.Join(dir, "agent")
-		a.listen, err = net.Listen("unix", a.path)
+		a.listen, err = listen(s.conn.life, "unix", a.path)
 		if err != nil {
 			_ = os.Remove(dir)
 		}

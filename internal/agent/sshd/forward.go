@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"context"
 	"errors"
 	"io"
 	"net"
@@ -15,7 +16,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-const dialTimeout = 30 * time.Second
+func dialer() *net.Dialer { return &net.Dialer{Timeout: 30 * time.Second} }
+
+func listen(ctx context.Context, network, address string) (net.Listener, error) {
+	var l net.ListenConfig
+	return l.Listen(ctx, network, address)
+}
 
 // firstFreePort is the first port that needs no privilege.
 const firstFreePort = 1024
@@ -32,7 +38,7 @@ func (c *conn) dialTCP(channel ssh.NewChannel) {
 		_ = channel.Reject(ssh.ConnectionFailed, "a malformed request")
 		return
 	}
-	target, err := net.DialTimeout("tcp", net.JoinHostPort(to.Host, strconv.Itoa(int(to.Port))), dialTimeout)
+	target, err := dialer().DialContext(c.life, "tcp", net.JoinHostPort(to.Host, strconv.Itoa(int(to.Port))))
 	if errors.Is(err, syscall.ECONNREFUSED) && to.Port == sshPort && isLoopback(to.Host) {
 		target, err = c.server.dialSelf()
 	}
@@ -83,7 +89,7 @@ func (c *conn) dialStream(channel ssh.NewChannel) {
 	}
 	var target net.Conn
 	err := asUser(c.as, func() (err error) {
-		target, err = net.DialTimeout("unix", to.Path, dialTimeout)
+		target, err = dialer().DialContext(c.life, "unix", to.Path)
 		return err
 	})
 	if err != nil {
@@ -143,7 +149,7 @@ func (c *conn) listenTCP(payload []byte) (bool, []byte) {
 	var listeners []net.Listener
 	port := at.Port
 	for _, host := range bindHosts(at.Host) {
-		ln, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
+		ln, err := listen(c.life, "tcp", net.JoinHostPort(host, strconv.Itoa(int(port))))
 		if err != nil {
 			continue // a guest may have no IPv6
 		}
@@ -208,7 +214,7 @@ func (c *conn) listenStream(payload []byte) bool {
 	}
 	var ln net.Listener
 	err := asUser(c.as, func() (err error) {
-		ln, err = net.Listen("unix", at.Path)
+		ln, err = listen(c.life, "unix", at.Path)
 		return err
 	})
 	if err != nil {

@@ -76,9 +76,14 @@ func serve() error {
 	}()
 	select {
 	case <-gone:
-	case <-ends:
+	case <-ends: // sessions may still tell how they ended
+		idle := make(chan struct{})
+		go func() {
+			s.Wait()
+			close(idle)
+		}()
 		select {
-		case <-gone:
+		case <-idle:
 		case <-time.After(endGrace):
 		}
 	}

@@ -6,6 +6,7 @@ package sshd
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -117,7 +118,13 @@ func (s *Server) Serve(raw net.Conn) {
 		_ = sc.Close()
 		return
 	}
-	c := &conn{server: s, ssh: sc, as: id, slots: make(chan struct{}, maxChannels), listeners: map[string]net.Listener{}}
+	life, end := context.WithCancel(context.Background())
+	defer end()
+	go func() {
+		_ = sc.Wait()
+		end() // a connection that is being dialled for it is not wanted any more
+	}()
+	c := &conn{server: s, ssh: sc, life: life, as: id, slots: make(chan struct{}, maxChannels), listeners: map[string]net.Listener{}}
 	c.run(channels, requests)
 }
 
@@ -129,6 +136,7 @@ type conn struct {
 	server *Server
 	ssh    *ssh.ServerConn
 	as     users.Identity
+	life   context.Context // ends with it
 	slots  chan struct{}
 	work   sync.WaitGroup
 

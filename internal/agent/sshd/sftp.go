@@ -1,6 +1,7 @@
 package sshd
 
 import (
+	"errors"
 	"io"
 	"os"
 
@@ -20,7 +21,7 @@ func ServeSFTP() int {
 	if err != nil {
 		return 1
 	}
-	if err := server.Serve(); err != nil && err != io.EOF {
+	if err := server.Serve(); err != nil && !errors.Is(err, io.EOF) {
 		return 1
 	}
 	return 0
