@@ -47,7 +47,10 @@ func (a *app) runSSHProxy(ctx context.Context, fdpass bool, name string) error {
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	if fdpass && passed(a.Stdout, conn) {
+	if err := greeted(conn, name); err != nil {
+		return err
+	}
+	if fdpass && a.passed(conn) {
 		return nil
 	}
 	var down sync.WaitGroup
@@ -109,14 +112,39 @@ func linkedVM(l paths.Layout, name string) string {
 	return ""
 }
 
-// passed gives conn to the process at the other end of out, if out is a socket.
-func passed(out any, conn net.Conn) bool {
-	to, ok := out.(*os.File)
-	if !ok {
-		return false
+// greeted waits for the server's first byte, which it leaves for ssh to read. A
+// guest without a server ends the stream at once.
+func greeted(conn net.Conn, name string) error {
+	raw, err := conn.(*net.UnixConn).SyscallConn()
+	if err != nil {
+		return err
 	}
-	from, ok := conn.(*net.UnixConn)
-	if !ok {
+	n := 0
+	_ = conn.SetReadDeadline(time.Now().Add(dialSSHTimeout))
+	rerr := raw.Read(func(fd uintptr) bool {
+		for err = unix.EINTR; err == unix.EINTR; {
+			n, _, err = unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK)
+		}
+		return err != unix.EAGAIN
+	})
+	_ = conn.SetReadDeadline(time.Time{})
+	switch {
+	case rerr != nil:
+		return banger.Errorf(banger.KindUnavailable, "the ssh server in %s does not answer", name).WithNext("banger vm show %s", name)
+	case err != nil || n == 0:
+		return banger.Errorf(banger.KindUnavailable, "%s has no ssh server: it was made by an earlier version of banger, or has just ended", name).
+			WithNext("banger exec %s, or make the VM anew", name)
+	}
+	return nil
+}
+
+// passed gives conn to ssh, which asks for it (ProxyUseFdpass) by one socket for
+// both stdin and stdout; whoever has two takes bytes.
+func (a *app) passed(conn net.Conn) bool {
+	in, ok1 := a.Stdin.(*os.File)
+	out, ok2 := a.Stdout.(*os.File)
+	from, ok3 := conn.(*net.UnixConn)
+	if !ok1 || !ok2 || !ok3 || !sameSocket(in, out) {
 		return false
 	}
 	file, err := from.File()
@@ -124,5 +152,14 @@ func passed(out any, conn net.Conn) bool {
 		return false
 	}
 	defer func() { _ = file.Close() }()
-	return unix.Sendmsg(int(to.Fd()), []byte{0}, unix.UnixRights(int(file.Fd())), nil, unix.MSG_NOSIGNAL) == nil
+	return unix.Sendmsg(int(out.Fd()), []byte{0}, unix.UnixRights(int(file.Fd())), nil, unix.MSG_NOSIGNAL) == nil
+}
+
+func sameSocket(in, out *os.File) bool {
+	a, err := in.Stat()
+	if err != nil {
+		return false
+	}
+	b, err := out.Stat()
+	return err == nil && a.Mode()&os.ModeSocket != 0 && os.SameFile(a, b)
 }

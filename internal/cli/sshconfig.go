@@ -52,7 +52,8 @@ func (a *app) sshOptions(l paths.Layout) ([]sshOption, error) {
 		{"UpdateHostKeys", "no"},
 		{"CheckHostIP", "no"},
 		{"KexAlgorithms", "curve25519-sha256,curve25519-sha256@libssh.org"},
-		{"Ciphers", "aes128-gcm@openssh.com,chacha20-poly1305@openssh.com"},
+		// In this order, because emulated AES takes twice as long.
+		{"Ciphers", "chacha20-poly1305@openssh.com,aes128-gcm@openssh.com"},
 		{"ForwardX11", "no"},
 	}, nil
 }

@@ -67,7 +67,7 @@ func New(c Config) (*Server, error) {
 		// algorithms is that they are cheap in an emulated guest.
 		Config: ssh.Config{
 			KeyExchanges: []string{ssh.KeyExchangeCurve25519},
-			Ciphers:      []string{ssh.CipherAES128GCM, ssh.CipherChaCha20Poly1305},
+			Ciphers:      []string{ssh.CipherChaCha20Poly1305, ssh.CipherAES128GCM},
 		},
 		ServerVersion:           "SSH-2.0-banger",
 		PublicKeyAuthAlgorithms: []string{ssh.KeyAlgoED25519},
