@@ -135,6 +135,10 @@ func TestSSHProxySaysWhyNot(t *testing.T) {
 	w.run("ssh-proxy", "web.vm").want(t, 4, "", "banger: web is stopped; try: banger vm start web\n")
 	w.run("ssh-proxy", "nosuch.vm").want(t, 3, "", "banger: there is no VM \"nosuch\"; try: banger vm list\n")
 	w.run("ssh-proxy", "../../etc.vm").want(t, 3, "", "banger: no VM named \"../../etc\"; try: banger vm list\n")
+	w.add("old", banger.StateRunning) // its guest has nothing at port 22
+	if r := w.run("ssh-proxy", "old.vm"); r.code != 1 || !strings.Contains(r.stderr, "old has no ssh server") {
+		t.Errorf("%+v", r)
+	}
 	w.run("ssh", "web").want(t, 125, "", "banger: web is stopped; try: banger vm start web\n")
 	w.run("ssh", "alice@nosuch", "-N").want(t, 125, "", "banger: there is no VM \"nosuch\"; try: banger vm list\n")
 }

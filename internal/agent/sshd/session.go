@@ -58,9 +58,7 @@ func (c *conn) serveSession(channel ssh.NewChannel) {
 			s.next = nil
 		}
 	}
-	// The client is gone, or the channel closed: a terminal's own hang-up, and
-	// the same for what has none. What ignores it, as under nohup, goes on.
-	s.signal(syscall.SIGHUP)
+	s.hangUp()
 	running.Wait()
 	s.agent.close()
 }
@@ -275,6 +273,22 @@ func (s *session) exit(code int) {
 	_ = s.channel.CloseWrite()
 	_, _ = s.channel.SendRequest("exit-status", false, ssh.Marshal(struct{ Code uint32 }{uint32(code)}))
 	_ = s.channel.Close()
+}
+
+// hangUp is for a client that is gone, or has closed the channel: what a
+// terminal does when it is closed, and the same for what has none. What ignores
+// it, as under nohup, goes on.
+func (s *session) hangUp() {
+	s.mu.Lock()
+	p := s.proc
+	s.mu.Unlock()
+	if p == nil {
+		return
+	}
+	p.Signal(syscall.SIGHUP)
+	if p.Stderr == nil {
+		_ = p.Stdout.Close()
+	}
 }
 
 func (s *session) signal(signal syscall.Signal) {

@@ -399,6 +399,33 @@ func TestALostClientHangsUp(t *testing.T) {
 	})
 }
 
+// The shell ignores the hang-up: what runs in front of its terminal is told by
+// the terminal.
+func TestALostClientClosesTheTerminal(t *testing.T) {
+	g := newGuest(t)
+	c := g.connect()
+	s := g.session(c)
+	file := filepath.Join(g.home, "hup")
+	if err := s.RequestPty("vt100", 24, 80, nil); err != nil {
+		t.Fatal(err)
+	}
+	out, err := s.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Start("trap '' HUP; echo up; while read line; do :; done; echo ended > " + file); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(out, make([]byte, 2)); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Close()
+	eventually(t, func() bool {
+		b, _ := os.ReadFile(file)
+		return string(b) == "ended\n"
+	})
+}
+
 func TestSFTP(t *testing.T) {
 	g := newGuest(t)
 	c, err := sftp.NewClient(g.connect())
