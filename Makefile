@@ -56,4 +56,4 @@ deb: build ## Build bin/banger.deb
 	@scripts/deb
 
 clean: ## Remove what was built; caches and VMs stay
-	rm -rf bin internal/kernel/embedded/banger-agent coverage.out
+	rm -rf bin internal/kernel/embedded/banger-agent internal/kernel/embedded/banger-ssh coverage.out

@@ -131,13 +131,22 @@ func TestImports(t *testing.T) {
 // version is left at its default in it, see scripts/build.
 func TestAgentIsAlone(t *testing.T) {
 	for _, p := range packages(t) {
-		if !below(p.path, "cmd/banger-agent") && !below(p.path, "internal/agent") {
+		if !below(p.path, "cmd/banger-agent") && !below(p.path, "cmd/banger-ssh") && !below(p.path, "internal/agent") {
 			continue
 		}
 		for _, dep := range p.deps {
 			if !below(dep, "internal/agent") && dep != "internal/version" {
 				t.Errorf("%s reaches %s, which is not of the guest", p.path, dep)
 			}
+		}
+	}
+}
+
+// A boot carries the agent, and the ssh server's libraries are larger than it.
+func TestAgentIsSmall(t *testing.T) {
+	for _, p := range packages(t) {
+		if p.path == "cmd/banger-agent" && slices.Contains(p.deps, "internal/agent/sshd") {
+			t.Error("cmd/banger-agent reaches internal/agent/sshd, which is the second program's")
 		}
 	}
 }

@@ -76,7 +76,11 @@ func (b *bench) newFloor(ctx context.Context) (*floor, error) {
 	if err != nil {
 		return nil, err
 	}
-	agent := kernel.NewAgent(program)
+	server, err := os.ReadFile(filepath.Join(b.bin, "banger-ssh"))
+	if err != nil {
+		return nil, err
+	}
+	agent := kernel.NewAgent(program).WithSSH(server)
 	sources := apt.DetectSources()
 	k, err := kernel.New(layout, apt.New(layout.Apt(), apt.Suite, sources, log), agent, log).Default(ctx, nil)
 	if err != nil {

@@ -203,6 +203,13 @@ func TestStories(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
+		// ci: nothing may be wanting, so that nothing is skipped for it.
+		Condition: func(name string) (bool, error) {
+			if name != "ci" {
+				return false, fmt.Errorf("there is no condition %q", name)
+			}
+			return os.Getenv("CI") == "true", nil
+		},
 		Setup: func(env *testscript.Env) error {
 			h, err := newHome(cache)
 			if err != nil {
@@ -240,9 +247,9 @@ func TestStories(t *testing.T) {
 			"image":        makeImage,
 			"badkernel":    badKernel,
 			"program":      program,
-			"freeport":     freePort,
 			"talk":         talk,
 			"many":         many,
+			"freeport":     freePort,
 		},
 	})
 }

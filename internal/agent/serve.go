@@ -65,6 +65,9 @@ func newPorts(s state) ports {
 		Shutdown: func() error { return shutdown(s.Init) },
 	}
 	p[wire.PortControl] = ctl.Serve
+	if c.SSH != nil {
+		p[wire.PortSSH] = newSSHServer(c).Serve
+	}
 	return p
 }
 

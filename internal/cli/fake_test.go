@@ -376,6 +376,7 @@ func (w *world) serveCall(conn net.Conn) {
 		}
 	}
 	if string(line) != fmt.Sprintf("CONNECT %d\n", wire.PortExec) {
+		_, _ = io.WriteString(conn, "OK 1\n") // as the monitor, which cannot know
 		w.note("guest: %q", line)
 		return
 	}

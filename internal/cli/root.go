@@ -33,7 +33,7 @@ Exit codes: 0; 1 it failed; 2 usage or a bad value; 3 no such thing; 4 the state
 	cmd.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no remarks")
 
 	cmd.AddGroup(&cobra.Group{ID: "short", Title: "Short forms:"}, &cobra.Group{ID: "nouns", Title: "Nouns:"})
-	for _, c := range []*cobra.Command{newRunCommand(a), newPsCommand(a), newExecCommand(a)} {
+	for _, c := range []*cobra.Command{newRunCommand(a), newPsCommand(a), newExecCommand(a), newSSHCommand(a)} {
 		c.GroupID = "short"
 		cmd.AddCommand(c)
 	}
@@ -41,7 +41,7 @@ Exit codes: 0; 1 it failed; 2 usage or a bad value; 3 no such thing; 4 the state
 		c.GroupID = "nouns"
 		cmd.AddCommand(c)
 	}
-	cmd.AddCommand(newEventsCommand(a), newVersionCommand(a))
+	cmd.AddCommand(newEventsCommand(a), newSSHConfigCommand(a), newSSHProxyCommand(a), newVersionCommand(a))
 	cmd.InitDefaultCompletionCmd()
 	if completion, _, err := cmd.Find([]string{"completion"}); err == nil {
 		asGroup(completion)

@@ -14,8 +14,8 @@ several names print one array of what was done; errors go to stderr.
   banger vm delete --force web`)
 	cmd.AddCommand(
 		newRunCommand(a), newCreateCommand(a), newStartCommand(a), newStopCommand(a), newKillCommand(a),
-		newDeleteCommand(a), newListCommand(a), newShowCommand(a), newExecCommand(a), newLogsCommand(a),
-		newPortCommand(a),
+		newDeleteCommand(a), newListCommand(a), newShowCommand(a), newExecCommand(a), newSSHCommand(a),
+		newLogsCommand(a), newPortCommand(a),
 	)
 	return cmd
 }

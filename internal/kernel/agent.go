@@ -18,14 +18,16 @@ var embedded embed.FS
 // Agent is the static program that becomes /init of every initramfs.
 type Agent struct {
 	data []byte
-	sum  func() string // of data, computed once
+	ssh  []byte        // the ssh server, or none
+	sum  func() string // of both, computed once
 }
 
 // EmbeddedAgent is the agent this program was built with; an empty one if it was
 // built without.
 func EmbeddedAgent() Agent {
 	data, _ := embedded.ReadFile("embedded/banger-agent")
-	return NewAgent(data)
+	ssh, _ := embedded.ReadFile("embedded/banger-ssh")
+	return NewAgent(data).WithSSH(ssh)
 }
 
 // NewAgent makes an agent of a program's bytes, which must not change.
@@ -33,6 +35,20 @@ func NewAgent(data []byte) Agent {
 	return Agent{data: data, sum: sync.OnceValue(func() string {
 		sum := sha256.Sum256(data)
 		return hex.EncodeToString(sum[:])
+	})}
+}
+
+// WithSSH is a with an ssh server, whose bytes must not change either. It lies
+// on the modules disk, so that a boot does not have to carry it.
+func (a Agent) WithSSH(server []byte) Agent {
+	if len(server) == 0 {
+		return a
+	}
+	return Agent{data: a.data, ssh: server, sum: sync.OnceValue(func() string {
+		h := sha256.New()
+		h.Write(a.data)
+		h.Write(server)
+		return hex.EncodeToString(h.Sum(nil))
 	})}
 }
 

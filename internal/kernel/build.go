@@ -98,7 +98,7 @@ func (s *Store) buildFromDeb(ctx context.Context, deb string, r ref, report bang
 			return err
 		}
 		report.Report(banger.Progress{Stage: stageModulesDisk, Message: "make the modules disk"})
-		if err := writeModulesDisk(ctx, filepath.Join(dir, fileModules), modules); err != nil {
+		if err := writeModulesDisk(ctx, filepath.Join(dir, fileModules), modules, s.agent); err != nil {
 			return err
 		}
 		return os.RemoveAll(work)
@@ -122,15 +122,18 @@ func unpackImage(work, dir string) error {
 }
 
 // buildFromSibling makes a kernel that differs from old in its agent alone,
-// sharing old's files.
+// sharing old's files, the modules disk too if it has the same ssh server.
 func (s *Store) buildFromSibling(ctx context.Context, old manifest, report banger.ProgressFunc) (banger.Kernel, error) {
 	from := filepath.Join(s.dir, strings.TrimPrefix(old.Digest, "sha256:"))
 	return s.build(ctx, old, report, func(dir string, _ *manifest) error {
 		report.Report(banger.Progress{Stage: stageInitramfs, Message: "make the initramfs"})
-		for _, file := range []string{fileVMLinux, fileConfig, fileBootModules, fileModules} {
+		for _, file := range []string{fileVMLinux, fileConfig, fileBootModules} {
 			if err := linkOrCopy(filepath.Join(from, file), filepath.Join(dir, file)); err != nil {
 				return err
 			}
+		}
+		if err := siblingModulesDisk(filepath.Join(from, fileModules), filepath.Join(dir, fileModules), s.agent); err != nil {
+			return err
 		}
 		return writeInitramfs(filepath.Join(dir, fileInitramfs), filepath.Join(dir, fileBootModules), s.agent)
 	})

@@ -16,6 +16,7 @@ import (
 	"github.com/cavaliergopher/cpio"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/apt"
 	"banger.dev/banger/internal/kernel/kerneltest"
 	"banger.dev/banger/internal/paths"
@@ -189,6 +190,40 @@ func TestNewAgentSharesAllButTheInitramfs(t *testing.T) {
 	}
 	if got := initramfs(t, old.Initramfs)["init"]; got != "agent 1" {
 		t.Errorf("the old kernel has now init %q", got)
+	}
+}
+
+func TestTheSSHServerLiesBehindTheModules(t *testing.T) {
+	cache := t.TempDir()
+	with := func(server string) banger.Kernel {
+		s := New(paths.Layout{Cache: cache}, &archive{release: "6.1"}, NewAgent([]byte("agent")).WithSSH([]byte(server)), slog.New(slog.DiscardHandler))
+		return pulled(t, s)
+	}
+	bare := pulled(t, testStore(t, cache, &archive{release: "6.1"}, "agent"))
+	fileSystem, err := os.ReadFile(bare.Modules)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, server := range []string{"server 1", "a second server"} {
+		k := with(server)
+		disk, err := os.ReadFile(k.Modules)
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := wire.FindServer(bytes.NewReader(disk), int64(len(disk)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := io.ReadAll(found)
+		if err != nil || string(got) != server || k.Digest == bare.Digest {
+			t.Errorf("%q, %v", got, err)
+		}
+		if !bytes.HasPrefix(disk, fileSystem) {
+			t.Error("the file system is another")
+		}
+	}
+	if again, err := os.ReadFile(bare.Modules); err != nil || !bytes.Equal(again, fileSystem) {
+		t.Errorf("the first kernel's disk has changed: %v", err)
 	}
 }
 

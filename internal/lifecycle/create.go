@@ -174,6 +174,7 @@ func (m *Manager) furnish(ctx context.Context, rec *banger.Record, report banger
 		steps.Step{Name: "create.disks", Do: func(ctx context.Context) error {
 			return m.makeDisks(ctx, *rec, image)
 		}},
+		steps.Step{Name: "create.keys", Do: func(context.Context) error { return m.makeKeys(*rec) }},
 		steps.Step{Name: "create.row", Do: func(ctx context.Context) (err error) {
 			*rec, err = m.Rows.Update(ctx, rec.ID, func(r *banger.Record) error {
 				r.Creating, r.ImageDigest, r.KernelDigest = false, image.Digest, kernel.Digest

@@ -21,7 +21,8 @@ func TestCreateLeavesARowAndTwoDisks(t *testing.T) {
 		if !slices.Equal(d.Entrypoint, []string{"/entry"}) || !slices.Equal(d.Cmd, []string{"sh"}) {
 			t.Errorf("entrypoint %q, cmd %q", d.Entrypoint, d.Cmd)
 		}
-		w.same("dir a/\ndir a/system.qcow2\ndir a/work.qcow2\nrow a intent=stopped\n")
+		w.same("dir a/\ndir a/ssh\ndir a/ssh/host_ed25519\ndir a/ssh/id_ed25519\ndir a/ssh/known_hosts\n" +
+			"dir a/system.qcow2\ndir a/work.qcow2\nlink a.vm a\nrow a intent=stopped\n")
 	})
 }
 
@@ -48,7 +49,7 @@ func TestAFailureAtAnyStepOfACreateLeavesTheWorldAsItWas(t *testing.T) {
 		if _, _, err := w.Delete(t.Context(), "probe", false); err != nil {
 			t.Fatal(err)
 		}
-		if len(names) != 4 {
+		if len(names) != 5 {
 			t.Fatalf("steps of a create: %q", names)
 		}
 		before := w.String()

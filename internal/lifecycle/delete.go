@@ -71,7 +71,7 @@ func (m *Manager) discard(ctx context.Context, rec banger.Record) error {
 		return err
 	}
 	files := m.files(rec.ID)
-	if err := errors.Join(os.RemoveAll(files.Run), os.RemoveAll(files.Dir)); err != nil {
+	if err := errors.Join(m.unlinkKeys(rec), os.RemoveAll(files.Run), os.RemoveAll(files.Dir)); err != nil {
 		return err
 	}
 	return m.Rows.Delete(ctx, rec.ID, func(last banger.Record) banger.Event {

@@ -48,6 +48,11 @@ func (m *Manager) writeConfigDisk(rec banger.Record) error {
 	if rec.Spec.Net == banger.NetUser {
 		cfg.Network = &wire.Network{MAC: rec.Machine.MAC, Address: guestAddress, Gateway: guestGateway, DNS: []string{guestDNS}}
 	}
+	keys, err := m.keysOf(rec)
+	if err != nil {
+		return err
+	}
+	cfg.SSH = &keys
 	b, err := wire.EncodeConfig(cfg)
 	if err != nil {
 		return err

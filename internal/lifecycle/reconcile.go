@@ -35,7 +35,7 @@ func (m *Manager) Reconcile(ctx context.Context) error {
 		})
 	}
 	wg.Wait()
-	return errors.Join(append(errs, m.sweep(all))...)
+	return errors.Join(append(errs, m.sweep(all), m.sweepKeys(ctx))...)
 }
 
 func (m *Manager) recover(ctx context.Context, rec banger.Record) error {

@@ -42,7 +42,7 @@ func TestADaemonThatDiesAtAnyStepLeavesNothingToTheNext(t *testing.T) {
 		w.delete("a")
 		empty := w.String()
 		for _, step := range []string{
-			"create.image", "create.kernel", "create.disks", "create.row",
+			"create.image", "create.kernel", "create.disks", "create.keys", "create.row",
 			"start.intent", "start.plan", "start.handles", "start.monitor", "start.ready",
 		} {
 			for _, s := range []banger.Spec{spec(), ephemeral()} {

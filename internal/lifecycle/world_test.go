@@ -205,6 +205,11 @@ func (w *world) String() string {
 	for kind, dir := range map[string]string{"dir": w.layout.VMs(), "run": w.layout.RunVMs()} {
 		lines = append(lines, tree(kind, dir, names)...)
 	}
+	links, _ := filepath.Glob(w.layout.SSH() + "/*")
+	for _, link := range links {
+		target, _ := os.Readlink(link)
+		lines = append(lines, "link "+filepath.Base(link)+" "+names[filepath.Base(filepath.Dir(target))])
+	}
 	for _, m := range w.host.all() {
 		lines = append(lines, "live "+m.order.Name)
 	}

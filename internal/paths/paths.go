@@ -104,6 +104,15 @@ func (l Layout) VMs() string { return filepath.Join(l.State, "vms") }
 // RunVMs holds a socket directory for every VM, named by id.
 func (l Layout) RunVMs() string { return filepath.Join(l.Run, "vms") }
 
+// SSH holds what ssh reads: its configuration and a link for every VM.
+func (l Layout) SSH() string { return filepath.Join(l.State, "ssh") }
+
+// SSHConfig is the block for *.vm, to be included in the user's ssh_config.
+func (l Layout) SSHConfig() string { return filepath.Join(l.SSH(), "config") }
+
+// SSHLink leads from a VM's host name, such as web.vm, to its keys.
+func (l Layout) SSHLink(name string) string { return filepath.Join(l.SSH(), name+".vm") }
+
 // Images holds a directory for every image, named by digest, and refs.
 func (l Layout) Images() string { return filepath.Join(l.Cache, "images") }
 
@@ -147,6 +156,18 @@ func (v VM) Metrics() string { return filepath.Join(v.Dir, "metrics.json") }
 
 // ConfigDisk is vda: identity, keys, network, environment; 0600, rewritten at each start.
 func (v VM) ConfigDisk() string { return filepath.Join(v.Dir, "config.img") }
+
+// SSH holds the VM's ssh keys.
+func (v VM) SSH() string { return filepath.Join(v.Dir, "ssh") }
+
+// SSHHostKey is the private key of the guest's ssh server.
+func (v VM) SSHHostKey() string { return filepath.Join(v.SSH(), "host_ed25519") }
+
+// SSHKey is the private key that the guest lets in.
+func (v VM) SSHKey() string { return filepath.Join(v.SSH(), "id_ed25519") }
+
+// SSHKnownHosts says to ssh what the guest's host key is.
+func (v VM) SSHKnownHosts() string { return filepath.Join(v.SSH(), "known_hosts") }
 
 // Console is one of the two files (0 the newer) of the guest's console, each at most 8 MiB.
 func (v VM) Console(n int) string {

@@ -210,7 +210,7 @@ func TestTheServersDefaults(t *testing.T) {
 }
 
 func TestLastWins(t *testing.T) {
-	got := strings.Join(lastWins([]string{"A=1", "B=2", "A=3", "C", "B=", "=x"}), " ")
+	got := strings.Join(LastWins([]string{"A=1", "B=2", "A=3", "C", "B=", "=x"}), " ")
 	if got != "A=3 B= C =x" {
 		t.Errorf("%q", got)
 	}

@@ -11,17 +11,17 @@ import (
 	"banger.dev/banger/internal/agent/wire"
 )
 
-// spawn finds argv[0] as execvp does and runs it: in a session of its own, on
+// spawn finds name as execvp does and runs it with argv: in a session of its own, on
 // std, every signal at its default. Where it cannot, the exit code is 127 if
 // there is no such file, else 126, as env has it.
-func spawn(argv, env []string, dir string, cred *syscall.Credential, std *stdio) (pid, pidfd int, bad *wire.Error) {
+func spawn(name string, argv, env []string, dir string, cred *syscall.Credential, std *stdio) (pid, pidfd int, bad *wire.Error) {
 	attr := &syscall.ProcAttr{
 		Dir:   dir,
 		Env:   env,
 		Files: []uintptr{uintptr(std.theirs[0]), uintptr(std.theirs[1]), uintptr(std.theirs[2])},
 		Sys:   &syscall.SysProcAttr{Setsid: true, Setctty: std.tty, Ctty: 0, Credential: cred, PidFD: &pidfd},
 	}
-	candidates, bad := find(argv[0], env, dir)
+	candidates, bad := find(name, env, dir)
 	if bad != nil {
 		return 0, 0, bad
 	}

@@ -47,7 +47,7 @@ func (s *Server) start(req wire.Request) (*process, *wire.Error) {
 	if err != nil {
 		return nil, problem(125, "the agent could not open the command's stdin and stdout: %v", err)
 	}
-	pid, pidfd, bad := spawn(argv, env, dir, credential(id), std)
+	pid, pidfd, bad := spawn(argv[0], argv, env, dir, credential(id), std)
 	std.closeTheirs()
 	if bad != nil {
 		std.closeAll()
@@ -78,7 +78,7 @@ func (s *Server) words(req wire.Request, id users.Identity) (argv, env []string,
 	for _, e := range req.Env {
 		env = append(env, string(e))
 	}
-	env = lastWins(env)
+	env = LastWins(env)
 	for _, word := range slices.Concat(argv, env) {
 		if strings.IndexByte(word, 0) >= 0 {
 			return nil, nil, problem(126, "an argument or a variable holds a NUL byte, which no program can be given")
@@ -87,8 +87,8 @@ func (s *Server) words(req wire.Request, id users.Identity) (argv, env []string,
 	return argv, env, nil
 }
 
-// lastWins removes all but the last setting of each variable.
-func lastWins(env []string) []string {
+// LastWins removes all but the last setting of each variable.
+func LastWins(env []string) []string {
 	at := make(map[string]int, len(env))
 	kept := env[:0]
 	for _, e := range env {
@@ -120,10 +120,7 @@ func (s *Server) workdir(req wire.Request, id users.Identity) (string, *wire.Err
 		dir = s.Workdir
 	}
 	if dir == "" {
-		if info, err := os.Stat(id.Home); err != nil || !info.IsDir() || !mayEnter(info, id) {
-			return "/", nil
-		}
-		return id.Home, nil
+		return homeOf(id), nil
 	}
 	if !path.IsAbs(dir) {
 		return "", problem(126, "working directory %q: it must be an absolute path", dir)
@@ -136,6 +133,14 @@ func (s *Server) workdir(req wire.Request, id users.Identity) (string, *wire.Err
 		return "", problem(126, "working directory %q: not a directory", dir)
 	}
 	return dir, nil
+}
+
+// homeOf is the user's home where there is one that can be entered, else /.
+func homeOf(id users.Identity) string {
+	if info, err := os.Stat(id.Home); err != nil || !info.IsDir() || !mayEnter(info, id) {
+		return "/"
+	}
+	return id.Home
 }
 
 // mayEnter says whether the mode of a directory itself lets id in.

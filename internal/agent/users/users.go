@@ -28,6 +28,8 @@ type Identity struct {
 	UID, GID uint32
 	Groups   []uint32 // supplementary, without GID
 	Home     string   // "/" where nothing is known; /root for uid 0
+	Name     string   // "" where the user is not in the file
+	Shell    string   // "" where the file has none
 }
 
 // NotFoundError means that a name is in neither file.
@@ -54,6 +56,7 @@ type user struct {
 	name     string
 	uid, gid uint32
 	home     string
+	shell    string
 }
 
 type group struct {
@@ -80,7 +83,7 @@ func (d *DB) Lookup(spec string) (Identity, error) {
 	if err != nil {
 		return Identity{}, err
 	}
-	id := Identity{UID: u.uid, GID: u.gid, Home: u.home}
+	id := Identity{UID: u.uid, GID: u.gid, Home: u.home, Name: u.name, Shell: u.shell}
 	if explicit && which != "" {
 		id.GID, err = findGroup(groups, which)
 		return id, err
@@ -109,7 +112,7 @@ func findUser(all []user, who string) (user, error) {
 		return user{uid: number}.withHome(), nil
 	}
 	if who == "root" || who == "" {
-		return user{}.withHome(), nil // an image without /etc/passwd
+		return user{name: who}.withHome(), nil // an image without /etc/passwd
 	}
 	return user{}, &NotFoundError{What: "user", Name: who}
 }
@@ -157,6 +160,9 @@ func parseUser(line string) (user, bool) {
 	u := user{name: f[0], uid: uid, gid: gid}
 	if len(f) > 5 && strings.HasPrefix(f[5], "/") {
 		u.home = f[5]
+	}
+	if len(f) > 6 {
+		u.shell = f[6]
 	}
 	return u, ok
 }

@@ -28,28 +28,42 @@ const (
 	groupFile  = "root:x:0:\nann:x:1000:\nusers:x:100:ann,bob\nwheel:x:10:ann,root,ann\nbroken:x\n42:x:99:\nwheel2:x:10:ann\n"
 )
 
+func TestNameAndShell(t *testing.T) {
+	d := db(t, passwdFile, groupFile)
+	for spec, want := range map[string][2]string{
+		"root": {"root", "/bin/sh"}, "1000": {"ann", "/bin/sh"}, "bob": {"bob", ""}, "5000": {"", ""},
+	} {
+		if got, err := d.Lookup(spec); err != nil || got.Name != want[0] || got.Shell != want[1] {
+			t.Errorf("%q: %+v, %v, want %q", spec, got, err, want)
+		}
+	}
+	if got, err := db(t, "", "").Lookup("root"); err != nil || got.Name != "root" {
+		t.Errorf("root without a passwd: %+v, %v", got, err)
+	}
+}
+
 func TestLookup(t *testing.T) {
 	d := db(t, passwdFile, groupFile)
 	for spec, want := range map[string]Identity{
-		"root":        {0, 0, []uint32{10}, "/root"},
-		"0":           {0, 0, []uint32{10}, "/root"},
-		"":            {0, 0, nil, "/root"},
-		"ann":         {1000, 1000, []uint32{100, 10}, "/home/ann"},
-		"1000":        {1000, 1000, []uint32{100, 10}, "/home/ann"},
-		"1001":        {7, 8, nil, "/home/number"}, // a name before a number
-		"bob":         {1002, 100, nil, "/"},
-		"low":         {1003, 1003, nil, "/"},
-		"5000":        {5000, 0, nil, "/"},
-		"ann:":        {1000, 1000, []uint32{100, 10}, "/home/ann"},
-		"ann:wheel":   {1000, 10, nil, "/home/ann"},
-		"ann:42":      {1000, 99, nil, "/home/ann"},
-		"ann:43":      {1000, 43, nil, "/home/ann"},
-		"5000:6000":   {5000, 6000, nil, "/"},
-		"4294967294":  {4294967294, 0, nil, "/"},
-		"0:users":     {0, 100, nil, "/root"},
-		"5000:root":   {5000, 0, nil, "/"},
-		"ann:1000":    {1000, 1000, nil, "/home/ann"},
-		"bob:0000100": {1002, 100, nil, "/"},
+		"root":        {0, 0, []uint32{10}, "/root", "", ""},
+		"0":           {0, 0, []uint32{10}, "/root", "", ""},
+		"":            {0, 0, nil, "/root", "", ""},
+		"ann":         {1000, 1000, []uint32{100, 10}, "/home/ann", "", ""},
+		"1000":        {1000, 1000, []uint32{100, 10}, "/home/ann", "", ""},
+		"1001":        {7, 8, nil, "/home/number", "", ""}, // a name before a number
+		"bob":         {1002, 100, nil, "/", "", ""},
+		"low":         {1003, 1003, nil, "/", "", ""},
+		"5000":        {5000, 0, nil, "/", "", ""},
+		"ann:":        {1000, 1000, []uint32{100, 10}, "/home/ann", "", ""},
+		"ann:wheel":   {1000, 10, nil, "/home/ann", "", ""},
+		"ann:42":      {1000, 99, nil, "/home/ann", "", ""},
+		"ann:43":      {1000, 43, nil, "/home/ann", "", ""},
+		"5000:6000":   {5000, 6000, nil, "/", "", ""},
+		"4294967294":  {4294967294, 0, nil, "/", "", ""},
+		"0:users":     {0, 100, nil, "/root", "", ""},
+		"5000:root":   {5000, 0, nil, "/", "", ""},
+		"ann:1000":    {1000, 1000, nil, "/home/ann", "", ""},
+		"bob:0000100": {1002, 100, nil, "/", "", ""},
 	} {
 		got, err := d.Lookup(spec)
 		if err != nil || got.UID != want.UID || got.GID != want.GID || got.Home != want.Home || !slices.Equal(got.Groups, want.Groups) {

@@ -18,6 +18,13 @@ type Config struct {
 	Workdir    string       `json:"workdir"`    // default for commands; "" is the user's home
 	User       string       `json:"user"`       // default for commands; "" is root
 	Hosts      []HostRecord `json:"hosts,omitempty"`
+	SSH        *SSH         `json:"ssh,omitempty"` // null: no ssh server
+}
+
+// SSH is who the guest's ssh server is, and whom it lets in.
+type SSH struct {
+	HostKey    string `json:"host_key"`   // private, OpenSSH's PEM
+	Authorized string `json:"authorized"` // a public key as authorized_keys has it
 }
 
 // HostRecord is a line of /etc/hosts.

@@ -11,6 +11,7 @@ const Version = 1
 
 // Ports in the guest. Every stream is opened by the host.
 const (
+	PortSSH     = 22   // the ssh server
 	PortControl = 1024 // HTTP: the paths below
 	PortExec    = 1025 // one command a stream: exec.go
 	PortDial    = 1026 // one connection to a server in the guest a stream: dial.go
