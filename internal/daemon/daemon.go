@@ -101,6 +101,7 @@ func wire(cfg Config, db *store.DB) (*lifecycle.Manager, error) {
 		Owner:     os.Getuid(),
 		Layout:    cfg.Layout,
 		Platform:  newPlatform(),
+		Network:   func() lifecycle.Network { return lifecycle.Network{AllowPrivate: true} },
 		Rows:      db,
 		Images:    image.New(cfg.Layout, image.Catalog()),
 		Kernels:   kernel.New(cfg.Layout, root, kernel.EmbeddedAgent(), cfg.Log),

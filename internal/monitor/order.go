@@ -12,6 +12,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/wire"
+	"banger.dev/banger/internal/network"
 	"banger.dev/banger/internal/paths"
 	"banger.dev/banger/internal/vmm"
 )
@@ -23,6 +24,8 @@ type Order struct {
 	Files   paths.VM   `json:"files"`
 	VMM     banger.VMM `json:"vmm"`
 	Machine vmm.Config `json:"machine"`
+	// Network is for the stack behind the machine's network card; nil without one.
+	Network *network.Settings `json:"network,omitempty"`
 	// BootTimeout ends a boot whose guest is not ready by then.
 	BootTimeout time.Duration `json:"boot_timeout"`
 	// LeaseTimeout, where not zero, kills the VM when nobody holds a lease that
@@ -41,6 +44,8 @@ type Status struct {
 	Paused     bool        `json:"paused"`
 	Reason     string      `json:"reason,omitempty"` // why it is paused, when nobody asked
 	Boots      int         `json:"boots"`            // 1, and one more for each reboot of the guest
+	// Network counts what went through the VM's network; nil without one.
+	Network *network.Stats `json:"network,omitempty"`
 }
 
 // Exit is how a VM's run ended; the content of exit.json.

@@ -22,13 +22,14 @@ type Guest struct {
 
 	m    *machine
 	file *os.File
+	card *os.File // nil without a network card
 	ctx  context.Context
 
 	mu sync.Mutex // guards the console: it is written to by one goroutine at a time
 }
 
-func newGuest(m *machine, cfg vmm.Config, file *os.File) *Guest {
-	return &Guest{Config: cfg, Button: m.button, m: m, file: file}
+func newGuest(m *machine, cfg vmm.Config, file, card *os.File) *Guest {
+	return &Guest{Config: cfg, Button: m.button, m: m, file: file, card: card}
 }
 
 // Console writes to the serial console; after the machine's end nothing.
@@ -62,8 +63,25 @@ func (g *Guest) OpenPort() (io.ReadWriteCloser, error) {
 	return &port{g: g}, nil
 }
 
-// Call implements testguest.Machine: there is nothing in this guest to ask.
-func (g *Guest) Call(words []string) string { return "unknown: " + strings.Join(words, " ") }
+// Card is the guest's end of its network, as the monitor has the other: frames
+// after their lengths. It is nil without a network card.
+func (g *Guest) Card() vmm.Stream {
+	if g.card == nil {
+		return nil
+	}
+	return g.card
+}
+
+// Call implements testguest.Machine. "frames N" sends back N frames as they come.
+func (g *Guest) Call(words []string) string {
+	if len(words) == 2 && words[0] == testguest.Frames && g.card != nil {
+		if err := testguest.Reflect(g.card, words[1]); err != nil {
+			return err.Error()
+		}
+		return "ok"
+	}
+	return "unknown: " + strings.Join(words, " ")
+}
 
 // settle returns when nothing is being written to the console any more, nor will be.
 func (g *Guest) settle() {

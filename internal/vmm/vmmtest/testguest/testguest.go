@@ -7,6 +7,7 @@ package testguest
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"strconv"
@@ -134,4 +135,31 @@ func number(m Machine, words []string) {
 
 func printf(m Machine, format string, args ...any) {
 	_, _ = fmt.Fprintf(m.Console(), format, args...)
+}
+
+// Frames begins the line "frames N": take N frames from the network card and
+// send each back.
+const Frames = "frames"
+
+// Reflect sends back as many frames as count says of those that a fake card's
+// stream gives.
+func Reflect(card io.ReadWriter, count string) error {
+	n, err := strconv.Atoi(count)
+	if err != nil {
+		return err
+	}
+	for range n {
+		var length [4]byte
+		if _, err := io.ReadFull(card, length[:]); err != nil {
+			return err
+		}
+		frame := make([]byte, binary.BigEndian.Uint32(length[:]))
+		if _, err := io.ReadFull(card, frame); err != nil {
+			return err
+		}
+		if _, err := card.Write(append(length[:], frame...)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
