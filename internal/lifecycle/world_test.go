@@ -91,7 +91,7 @@ func newWorld(t *testing.T, dir string) *world {
 // boot makes a new Manager, as a daemon that starts does, without Reconcile.
 func (w *world) boot() {
 	w.Manager = lifecycle.New(lifecycle.Deps{
-		Owner: owner, Layout: w.layout, Platform: w.platform, Network: func() Network { return Network{AllowPrivate: true} }, Rows: w.db, Images: w.images, Kernels: kernels{},
+		Owner: owner, Layout: w.layout, Platform: w.platform, Network: func() lifecycle.Network { return lifecycle.Network{AllowPrivate: true} }, Rows: w.db, Images: w.images, Kernels: kernels{},
 		Disks: qcow2.Driver{}, Monitors: w.host, Processes: w.host,
 		Steps: steps.Runner{Fault: w.step}, Log: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
 	})

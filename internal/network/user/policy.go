@@ -20,6 +20,7 @@ func always() []netip.Prefix {
 		"100.100.100.200/32", "168.63.129.16/32", "192.0.0.192/32",
 		"::/96", // unspecified, loopback and IPv4-compatible
 		"::ffff:0:0/96", "::ffff:0:0:0/96", "fe80::/10", "ff00::/8",
+		"64:ff9b:1::/48", // a translator's own: where the IPv4 address is in it nobody can tell
 		"fd00:ec2::/32", "fd20:ce::254/128",
 	)
 }
@@ -28,7 +29,7 @@ func always() []netip.Prefix {
 func private() []netip.Prefix {
 	return prefixes(
 		"10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "192.0.0.0/24", "198.18.0.0/15",
-		"fc00::/7", "fec0::/10", "64:ff9b:1::/48",
+		"fc00::/7", "fec0::/10",
 	)
 }
 

@@ -165,7 +165,7 @@ func (t *tcpSide) connect(request *tcp.ForwarderRequest) {
 	}
 	queue, ep := t.accept(request, id)
 	if ep == nil {
-		_ = host.Close()
+		breakOff(host)
 		return
 	}
 	r := newRelay(b, queue, ep, host)
@@ -297,12 +297,17 @@ func (r *relay) run() {
 // abort breaks both halves off: the guest and the host's peer see a reset.
 func (r *relay) abort() {
 	r.once.Do(func() {
-		if c, ok := r.host.(*net.TCPConn); ok {
-			_ = c.SetLinger(0)
-		}
 		r.ep.Abort()
-		_ = r.host.Close()
+		breakOff(r.host)
 	})
+}
+
+// breakOff closes a socket by a reset.
+func breakOff(host Socket) {
+	if c, ok := host.(*net.TCPConn); ok {
+		_ = c.SetLinger(0)
+	}
+	_ = host.Close()
 }
 
 // wait is a channel that has a value after events of the guest's half.
