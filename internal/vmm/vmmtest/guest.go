@@ -2,8 +2,10 @@ package vmmtest
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -72,10 +74,15 @@ func (g *Guest) Card() vmm.Stream {
 	return g.card
 }
 
-// Call implements testguest.Machine. "frames N" sends back N frames as they come.
+// Call implements testguest.Machine: what is there to ask is the network card.
 func (g *Guest) Call(words []string) string {
-	if len(words) == 2 && words[0] == testguest.Frames && g.card != nil {
-		if err := testguest.Reflect(g.card, words[1]); err != nil {
+	switch {
+	case g.card == nil:
+	case len(words) == 1 && words[0] == testguest.Listen:
+		return "ok"
+	case len(words) == 2 && words[0] == testguest.Frames:
+		n, err := strconv.Atoi(words[1])
+		if err = errors.Join(err, testguest.Reflect(g.card, n)); err != nil {
 			return err.Error()
 		}
 		return "ok"

@@ -137,17 +137,18 @@ func printf(m Machine, format string, args ...any) {
 	_, _ = fmt.Fprintf(m.Console(), format, args...)
 }
 
-// Frames begins the line "frames N": take N frames from the network card and
-// send each back.
-const Frames = "frames"
+// Lines for the network card: Listen makes ready to receive, and "frames N" sends
+// back N frames of FrameType as they come.
+const (
+	Listen = "listen"
+	Frames = "frames"
+)
 
-// Reflect sends back as many frames as count says of those that a fake card's
-// stream gives.
-func Reflect(card io.ReadWriter, count string) error {
-	n, err := strconv.Atoi(count)
-	if err != nil {
-		return err
-	}
+// FrameType is the EtherType of the suite's frames, one for local experiments.
+const FrameType = 0x88b5
+
+// Reflect sends back n frames of those that a fake card's stream gives.
+func Reflect(card io.ReadWriter, n int) error {
 	for range n {
 		var length [4]byte
 		if _, err := io.ReadFull(card, length[:]); err != nil {
