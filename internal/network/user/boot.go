@@ -3,6 +3,7 @@ package user
 import (
 	"context"
 	"fmt"
+	"sync"
 	"time"
 
 	"gvisor.dev/gvisor/pkg/tcpip"
@@ -82,24 +83,22 @@ func (b *boot) configure(s *stack.Stack) error {
 // run moves frames until the stream or ctx ends, and then ends all else.
 func (b *boot) run() error {
 	stop := context.AfterFunc(b.ctx, func() { _ = b.link.stream.SetDeadline(time.Now()) })
-	written := make(chan error, 1)
-	b.wg.Go(func() {
-		written <- b.link.write()
-		b.cancel()
-	})
-	err := b.link.read(b.receive)
-	ended := b.ctx.Err() != nil
-	b.cancel()
+	var failed error // of what ended it; all that comes afterwards is the end's doing
+	var first sync.Once
+	over := func(err error) {
+		first.Do(func() {
+			if b.ctx.Err() == nil {
+				failed = err
+			}
+			b.cancel()
+		})
+	}
+	b.wg.Go(func() { over(b.link.write()) })
+	over(b.link.read(b.receive))
 	stop()
 	b.flows.close()
 	b.tcp.close()
 	b.link.shut()
 	b.wg.Wait()
-	if werr := <-written; err == nil {
-		err = werr
-	}
-	if ended {
-		return nil
-	}
-	return err
+	return failed
 }
