@@ -223,6 +223,12 @@ func TestStories(t *testing.T) {
 			})
 			return nil
 		},
+		Condition: func(name string) (bool, error) {
+			if name != "namespaces" {
+				return false, fmt.Errorf("unknown condition %q", name)
+			}
+			return canNamespaces()
+		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"exits":        exits,
 			"kill9":        kill9,
@@ -237,6 +243,9 @@ func TestStories(t *testing.T) {
 			"privatecache": privateCache,
 			"image":        makeImage,
 			"badkernel":    badKernel,
+			"outside":      outside,
+			"program":      program,
+			"rss":          rss,
 		},
 	})
 }
