@@ -207,10 +207,15 @@ func program(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv(args[0], buildProgram(ts, args[1]))
 }
 
-// rss NAME MIB: the VM's monitor holds at most that much memory, soon.
+// rss NAME MIB [peak]: the VM's monitor holds at most that much memory, soon; with
+// peak, it never held more.
 func rss(ts *testscript.TestScript, neg bool, args []string) {
+	field := "VmRSS:"
+	if len(args) == 3 && args[2] == "peak" {
+		field, args = "VmHWM:", args[:2]
+	}
 	if neg || len(args) != 2 {
-		ts.Fatalf("usage: rss NAME MIB")
+		ts.Fatalf("usage: rss NAME MIB [peak]")
 	}
 	limit, err := strconv.Atoi(args[1])
 	ts.Check(err)
@@ -224,7 +229,7 @@ func rss(ts *testscript.TestScript, neg bool, args []string) {
 		if err != nil {
 			return err
 		}
-		_, text, _ := strings.Cut(string(status), "VmRSS:")
+		_, text, _ := strings.Cut(string(status), field)
 		kib, err := strconv.Atoi(strings.Fields(text)[0])
 		if err == nil && kib > limit<<10 {
 			err = fmt.Errorf("the monitor of %s holds %d KiB", args[0], kib)

@@ -22,7 +22,7 @@ import (
 // Bounds of what one guest can make its monitor hold.
 const (
 	maxConnections = 4096 // TCP, open or closing
-	maxPending     = 256  // TCP, not yet open
+	maxPending     = 1024 // TCP, not yet open
 	maxFlows       = 512  // UDP and echo
 	maxQuestions   = 64   // to DNS, under way
 	spareFiles     = 64   // descriptors that connections leave to the rest of the monitor
