@@ -51,7 +51,7 @@ func tcpOptions(s *stack.Stack) []func() tcpip.Error {
 		return func() tcpip.Error { return s.SetTransportProtocolOption(tcp.ProtocolNumber, o) }
 	}
 	sack, moderate, recovery := tcpip.TCPSACKEnabled(true), tcpip.TCPModerateReceiveBufferOption(true), tcpip.TCPRecovery(0)
-	cubic, retries := tcpip.CongestionControlOption("cubic"), tcpip.TCPSynRetriesOption(3)
+	cubic, retries := tcpip.CongestionControlOption("cubic"), tcpip.TCPSynRetriesOption(2)
 	wait := tcpip.TCPTimeWaitTimeoutOption(time.Second) // the link is too short for stray segments
 	linger := tcpip.TCPLingerTimeoutOption(lingerTimeout)
 	return []func() tcpip.Error{
