@@ -198,8 +198,8 @@ func (t *tcpSide) accept(request *tcp.ForwarderRequest, id stack.TransportEndpoi
 }
 
 func (t *tcpSide) refuse(request *tcp.ForwarderRequest, id stack.TransportEndpointID, reset bool) uint32 {
-	request.Complete(reset)
 	t.b.counters.refused.Add(1)
+	request.Complete(reset)
 	return t.settled(id)
 }
 
@@ -224,7 +224,8 @@ func resets(err error) bool {
 		return false
 	}
 	var timeout net.Error
-	return !errors.Is(err, syscall.ETIMEDOUT) && !(errors.As(err, &timeout) && timeout.Timeout())
+	silent := errors.Is(err, syscall.ETIMEDOUT) || errors.As(err, &timeout) && timeout.Timeout()
+	return !silent
 }
 
 // unreachableBy is what an ICMP message says of a failed send.

@@ -135,7 +135,7 @@ func TestTCPFailedDial(t *testing.T) {
 				if err == nil || errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), test.says) {
 					t.Errorf("the guest heard %v", err)
 				}
-				if s := w.n.Stats(); s.Refused == 0 || s.Open != 0 {
+				if s := w.n.Stats(); s.Refused == 0 || s.Connections != 0 {
 					t.Errorf("counted: %+v", s)
 				}
 			})
