@@ -40,6 +40,8 @@ var never = []struct {
 		"a driver never calls up, and is told every path"},
 	{"internal/disk", []string{"internal/vmm", "internal/lifecycle", "internal/monitor", "internal/paths"}, true,
 		"a driver never calls up, and is told every path"},
+	{"internal/network", []string{"internal/vmm", "internal/lifecycle", "internal/monitor", "internal/paths"}, true,
+		"a driver never calls up, and is told every path"},
 	{"internal/monitor", []string{"internal/lifecycle", "internal/daemon", "internal/store", "internal/image", "internal/kernel"}, true,
 		"the monitor has no policy and no database"},
 	{"internal/proc", []string{"."}, true, "small, and nobody's"},

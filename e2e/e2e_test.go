@@ -203,13 +203,7 @@ func TestStories(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir:                 "testdata",
 		RequireExplicitExec: true,
-		// ci: nothing may be wanting, so that nothing is skipped for it.
-		Condition: func(name string) (bool, error) {
-			if name != "ci" {
-				return false, fmt.Errorf("there is no condition %q", name)
-			}
-			return os.Getenv("CI") == "true", nil
-		},
+		Condition:           condition,
 		Setup: func(env *testscript.Env) error {
 			h, err := newHome(cache)
 			if err != nil {
@@ -250,6 +244,8 @@ func TestStories(t *testing.T) {
 			"talk":         talk,
 			"many":         many,
 			"freeport":     freePort,
+			"outside":      outside,
+			"rss":          rss,
 		},
 	})
 }
@@ -425,4 +421,15 @@ func fault(ts *testscript.TestScript, neg bool, args []string) {
 		value = ""
 	}
 	ts.Setenv("BANGER_FAULT", value)
+}
+
+// condition is what a story can ask before it goes on.
+func condition(name string) (bool, error) {
+	switch name {
+	case "ci": // nothing may be wanting, so that nothing is skipped for it
+		return os.Getenv("CI") == "true", nil
+	case "namespaces":
+		return canNamespaces()
+	}
+	return false, fmt.Errorf("there is no condition %q", name)
 }

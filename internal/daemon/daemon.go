@@ -76,7 +76,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	settings := newSettings(cfg, func() { events.Emit(ctx, banger.Event{Type: banger.EventConfigReloaded}) })
 	defer settings.follow()()
 	observed := &observation{events: events}
-	vms, err := wire(cfg, db, cached, observed)
+	vms, err := wire(cfg, settings, db, cached, observed)
 	if err != nil {
 		return err
 	}
@@ -119,7 +119,7 @@ func openCache(cfg Config) cache {
 }
 
 // wire puts the parts together.
-func wire(cfg Config, db *store.DB, cached cache, observed *observation) (*lifecycle.Manager, error) {
+func wire(cfg Config, settings *settings, db *store.DB, cached cache, observed *observation) (*lifecycle.Manager, error) {
 	fault, err := steps.Injected(cfg.Fault)
 	if err != nil {
 		return nil, err
@@ -132,6 +132,7 @@ func wire(cfg Config, db *store.DB, cached cache, observed *observation) (*lifec
 		Owner:     os.Getuid(),
 		Layout:    cfg.Layout,
 		Platform:  newPlatform(),
+		Network:   settings.network,
 		Rows:      db,
 		Images:    cached.images,
 		Kernels:   cached.kernels,

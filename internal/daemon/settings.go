@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"banger.dev/banger/internal/config"
+	"banger.dev/banger/internal/lifecycle"
 )
 
 // settings are what holds at this moment: read at the start, and again at each
@@ -37,6 +38,12 @@ func (s *settings) current() config.Config {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.now
+}
+
+// network is for the VMs that are started from now on.
+func (s *settings) network() lifecycle.Network {
+	n := s.current().Network
+	return lifecycle.Network{AllowPrivate: n.AllowPrivate, DNS: n.DNS}
 }
 
 func (s *settings) idleTimeout() time.Duration { return s.current().Daemon.IdleTimeout }

@@ -87,11 +87,19 @@ type Platform struct {
 	RunAs   func(id string) (uid, gid uint32, ok bool)
 }
 
+// Network is what the user has decided of the networks of VMs; a VM has it from
+// its start to its end.
+type Network struct {
+	AllowPrivate bool     // guests may reach private ranges and the host's own addresses
+	DNS          []string // servers, as address or address:port; empty: the host's
+}
+
 // Deps is what a Manager is made of.
 type Deps struct {
 	Owner     int // uid whose VMs these are
 	Layout    paths.Layout
 	Platform  func() Platform
+	Network   func() Network
 	Rows      Rows
 	Events    Events
 	Booted    func([]banger.BootPhase) // called after each boot that got ready; may be nil

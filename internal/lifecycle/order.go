@@ -10,18 +10,12 @@ import (
 	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/monitor"
+	"banger.dev/banger/internal/network"
 	"banger.dev/banger/internal/vmm"
 )
 
 // seedBytes is how much randomness the guest gets at each start.
 const seedBytes = 64
-
-// Addresses of QEMU's user network.
-const (
-	guestAddress = "10.0.2.15/24"
-	guestGateway = "10.0.2.2"
-	guestDNS     = "10.0.2.3"
-)
 
 // devices are the names of a VM's disks in its guest, by position.
 type devices struct{ root, work, modules string }
@@ -46,7 +40,13 @@ func (m *Manager) writeConfigDisk(rec banger.Record) error {
 		Env: rec.Spec.Env, Workdir: rec.Spec.Workdir, User: rec.Spec.User,
 	}
 	if rec.Spec.Net == banger.NetUser {
-		cfg.Network = &wire.Network{MAC: rec.Machine.MAC, Address: guestAddress, Gateway: guestGateway, DNS: []string{guestDNS}}
+		plan := network.User()
+		cfg.Network = &wire.Network{
+			MAC: rec.Machine.MAC, MTU: plan.MTU,
+			Address: plan.Guest4.String(), Gateway: plan.Gateway4.String(),
+			Address6: plan.Guest6.String(), Gateway6: plan.Gateway6.String(),
+			DNS: []string{plan.Gateway4.String()},
+		}
 	}
 	keys, err := m.keysOf(rec)
 	if err != nil {
@@ -76,13 +76,16 @@ func (m *Manager) order(rec banger.Record, p Platform, kernel banger.Kernel, a a
 			vmm.Disk{Path: a.work.Path, Format: a.work.Format, Backing: a.work.Backing, BackingFormat: a.work.BackingFormat, Volatile: rec.Spec.Ephemeral})
 	}
 	cfg.Disks = append(cfg.Disks, vmm.Disk{Path: kernel.Modules, Format: "raw", ReadOnly: true})
+	var settings *network.Settings
 	if rec.Spec.Net == banger.NetUser {
 		cfg.NIC = &vmm.NIC{MAC: rec.Machine.MAC}
+		net := m.Network()
+		settings = &network.Settings{AllowPrivate: net.AllowPrivate, DNS: net.DNS}
 	}
 	if uid, gid, ok := p.RunAs(rec.ID); ok {
 		cfg.RunAs = &vmm.Credential{UID: uid, GID: gid}
 	}
-	return monitor.Order{ID: rec.ID, Name: rec.Name, Files: files, VMM: rec.Machine.VMM, Machine: cfg, Publish: rec.Spec.Publish}
+	return monitor.Order{ID: rec.ID, Name: rec.Name, Files: files, VMM: rec.Machine.VMM, Machine: cfg, Network: settings, Publish: rec.Spec.Publish}
 }
 
 // emulated are words for a CPU that TCG emulates. Kernels that use cmpxchg16b

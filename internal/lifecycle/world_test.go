@@ -97,7 +97,8 @@ func newWorld(t *testing.T, dir string) *world {
 func (w *world) boot() {
 	w.Manager = lifecycle.New(lifecycle.Deps{
 		Owner: owner, Layout: w.layout, Platform: w.platform, Rows: w.db, Events: w.events, Images: w.images, Kernels: kernels{},
-		Disks: qcow2.Driver{}, Monitors: w.host, Processes: w.host, Ports: w.taken,
+		Network: func() lifecycle.Network { return lifecycle.Network{AllowPrivate: true} },
+		Disks:   qcow2.Driver{}, Monitors: w.host, Processes: w.host, Ports: w.taken,
 		Steps: steps.Runner{Fault: w.step}, Log: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
 	})
 }

@@ -17,6 +17,7 @@ import (
 	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/guest"
+	"banger.dev/banger/internal/network/user"
 	"banger.dev/banger/internal/publish"
 	"banger.dev/banger/internal/vmm"
 )
@@ -81,6 +82,8 @@ type monitor struct {
 	console *console
 	vmmLog  *boundedLog
 	server  *server
+	network *user.Network // nil without a network card
+	idle    func()        // tells that the guest was used, see releaseMemory
 	leases  *leases
 	ports   *publish.Set
 	done    chan struct{} // closed when the VM has ended
@@ -92,6 +95,7 @@ type monitor struct {
 	st      Status
 	machine vmm.Machine
 	channel *channel
+	detach  func()        // ends this boot's network
 	ready   chan struct{} // closed when the guest is ready; another one for each boot
 	ending  ending
 	asked   bool // to power off, so that a reboot is an end too
@@ -110,6 +114,7 @@ func open(order Order, drivers map[banger.VMM]vmm.Driver, log *slog.Logger) (_ *
 		return nil, fmt.Errorf("no driver for the VMM %q", order.VMM)
 	}
 	m := &monitor{order: order, driver: driver, log: log, done: make(chan struct{})}
+	m.idle = releaseMemory()
 	m.st = Status{MonitorPID: os.Getpid(), Stage: wire.StageKernel}
 	if m.lock, err = lockFile(order.Files.Lock()); err != nil {
 		return nil, err
@@ -127,6 +132,10 @@ func open(order Order, drivers map[banger.VMM]vmm.Driver, log *slog.Logger) (_ *
 	}
 	if m.vmmLog, err = newBoundedLog(order.Files.VMMLog()); err != nil {
 		m.console.close()
+		return nil, err
+	}
+	if err := m.newNetwork(); err != nil {
+		m.closeLogs()
 		return nil, err
 	}
 	m.leases = newLeases(order.LeaseTimeout, func() { m.end(ReasonKilled, "its client is gone") })
@@ -170,8 +179,13 @@ func (m *monitor) boot(ctx context.Context) (vmm.Machine, error) {
 		_ = machine.Kill()
 		return nil, fmt.Errorf("the VMM %s gives no channel to the guest", m.order.VMM)
 	}
+	detach, err := m.attach(machine)
+	if err != nil {
+		_ = machine.Kill()
+		return nil, err
+	}
 	m.mu.Lock()
-	m.machine = machine
+	m.machine, m.detach = machine, detach
 	m.channel = newChannel(channeler.Channel(), m.log)
 	m.st.VMM, m.st.Started, m.st.Boots = machine.Handle(), time.Now(), m.st.Boots+1
 	m.st.Ready, m.st.Hello, m.st.Paused, m.st.Reason = false, nil, false, ""
@@ -199,6 +213,7 @@ func (m *monitor) stay(ctx context.Context, machine vmm.Machine) error {
 			return err
 		}
 		m.currentChannel().end()
+		m.detachNetwork()
 		if m.rebooted(exit) {
 			reboots = append(reboots[max(0, len(reboots)-maxReboots):], time.Now())
 			if !tooMany(reboots) {
@@ -360,6 +375,10 @@ func (m *monitor) status() Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.st
+	if m.network != nil {
+		stats := m.network.Stats()
+		s.Network = &stats
+	}
 	if !s.Ready {
 		s.Stage = stage
 	}

@@ -12,6 +12,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/wire"
+	"banger.dev/banger/internal/network"
 	"banger.dev/banger/internal/paths"
 	"banger.dev/banger/internal/vmm"
 )
@@ -23,6 +24,8 @@ type Order struct {
 	Files   paths.VM   `json:"files"`
 	VMM     banger.VMM `json:"vmm"`
 	Machine vmm.Config `json:"machine"`
+	// Network is for the stack behind the machine's network card; nil without one.
+	Network *network.Settings `json:"network,omitempty"`
 	// BootTimeout ends a boot whose guest is not ready by then.
 	BootTimeout time.Duration `json:"boot_timeout"`
 	// Request is the id of the request that started the VM, for the log.
@@ -47,6 +50,8 @@ type Status struct {
 	Boots      int         `json:"boots"`            // 1, and one more for each reboot of the guest
 	// The phases of the present boot so far; when it is ready, the last is "ready".
 	Phases []banger.BootPhase `json:"phases,omitempty"`
+	// Network counts what went through the VM's network; nil without one.
+	Network *network.Stats `json:"network,omitempty"`
 }
 
 // Exit is how a VM's run ended; the content of exit.json.

@@ -73,7 +73,7 @@ func listen(m *monitor) (*server, error) {
 // serve begins to answer; there is a machine by now.
 func (s *server) serve() {
 	s.wg.Go(func() { _ = s.http.Serve(s.control) })
-	proxy := &guest.Proxy{Open: s.openGuest, Log: s.m.log, Idle: releaseMemory()}
+	proxy := &guest.Proxy{Open: s.openGuest, Log: s.m.log, Idle: s.m.idle}
 	s.wg.Go(func() { _ = proxy.Serve(context.Background(), s.guest) })
 }
 

@@ -67,8 +67,7 @@ type Disk struct {
 	Volatile      bool   `json:"volatile"` // need not survive a crash of the host: flushes are not passed on
 }
 
-// NIC is one virtio network device. In this version it leads nowhere: the
-// VMM's own restricted user network.
+// NIC is one virtio network device. Its frames come out at the Networker.
 type NIC struct {
 	MAC string `json:"mac"`
 }
@@ -101,6 +100,13 @@ type Machine interface {
 // not be told: an end that is opened has been closed before.
 type Channeler interface {
 	Channel() Stream
+}
+
+// Networker is a Machine whose guest's frames are its caller's to carry: each way
+// one after the other, each after its length in 4 bytes, big endian. The stream
+// belongs to the caller until the machine ends. It is nil where Config.NIC is.
+type Networker interface {
+	Network() Stream
 }
 
 // Stream is a byte stream whose reads and writes can be interrupted.

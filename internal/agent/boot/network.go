@@ -17,7 +17,7 @@ import (
 )
 
 // setNetwork brings up the loopback and the one NIC. It is done by ioctl, which
-// needs no module and little code; so it speaks IPv4 only.
+// needs no module and little code.
 func setNetwork(console Console, config wire.Config) error {
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -30,13 +30,13 @@ func setNetwork(console Console, config wire.Config) error {
 	if config.Network == nil {
 		return nil
 	}
-	if err := setNIC(fd, *config.Network); err != nil {
+	if err := setNIC(console, fd, *config.Network); err != nil {
 		return fmt.Errorf("network: %w", err)
 	}
 	return nil
 }
 
-func setNIC(fd int, n wire.Network) error {
+func setNIC(console Console, fd int, n wire.Network) error {
 	prefix, err := netip.ParsePrefix(n.Address)
 	if err != nil || !prefix.Addr().Is4() {
 		return fmt.Errorf("%q is not an IPv4 address with its prefix length", n.Address)
@@ -44,6 +44,12 @@ func setNIC(fd int, n wire.Network) error {
 	name, err := findNIC(n.MAC)
 	if err != nil {
 		return err
+	}
+	if err := setMTU(fd, name, n.MTU); err != nil {
+		return err
+	}
+	if n.Address6 != "" {
+		quietIPv6(console, name) // before it is up
 	}
 	mask := binary.BigEndian.AppendUint32(nil, ^uint32(0)<<(32-prefix.Bits()))
 	for _, set := range []struct {
@@ -64,11 +70,30 @@ func setNIC(fd int, n wire.Network) error {
 	if err := setUp(fd, name); err != nil {
 		return err
 	}
-	if n.Gateway == "" {
+	if n.Gateway != "" {
+		if err := addDefaultRoute(fd, n.Gateway); err != nil {
+			return fmt.Errorf("%s: default route by %s: %w", name, n.Gateway, err)
+		}
+	}
+	if n.Address6 != "" {
+		if err := setIPv6(name, n.Address6, n.Gateway6); err != nil { // a kernel may be without it
+			console.Note("%s: IPv6: %v", name, err)
+		}
+	}
+	return nil
+}
+
+func setMTU(fd int, name string, mtu int) error {
+	if mtu == 0 {
 		return nil
 	}
-	if err := addDefaultRoute(fd, n.Gateway); err != nil {
-		return fmt.Errorf("%s: default route by %s: %w", name, n.Gateway, err)
+	ifr, err := unix.NewIfreq(name)
+	if err != nil {
+		return err
+	}
+	ifr.SetUint32(uint32(mtu))
+	if err := unix.IoctlIfreq(fd, unix.SIOCSIFMTU, ifr); err != nil {
+		return fmt.Errorf("%s: MTU %d: %w", name, mtu, err)
 	}
 	return nil
 }

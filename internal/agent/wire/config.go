@@ -35,10 +35,13 @@ type HostRecord struct {
 
 // Network is how the guest configures its NIC.
 type Network struct {
-	MAC     string   `json:"mac"`
-	Address string   `json:"address"` // CIDR
-	Gateway string   `json:"gateway"`
-	DNS     []string `json:"dns"`
+	MAC      string   `json:"mac"`
+	Address  string   `json:"address"` // CIDR
+	Gateway  string   `json:"gateway"`
+	Address6 string   `json:"address6,omitempty"` // CIDR; "" without IPv6
+	Gateway6 string   `json:"gateway6,omitempty"`
+	MTU      int      `json:"mtu,omitempty"` // 0: the device's own
+	DNS      []string `json:"dns"`
 }
 
 // ConfigDiskSize is the size of the config disk in bytes.

@@ -55,8 +55,8 @@ func (d *descriptors) closeAll() {
 	d.files = nil
 }
 
-// sockets are the child's ends of the three byte streams.
-type sockets struct{ qmp, console, channel int }
+// sockets are the child's ends of the byte streams.
+type sockets struct{ qmp, console, channel, network int }
 
 // args makes the command line. Every file travels as an open descriptor: QEMU
 // needs no right to the directories it is in, and opens nothing by name.
@@ -95,7 +95,7 @@ func args(cfg vmm.Config, s sockets, d *descriptors) ([]string, error) {
 		}
 	}
 	if cfg.NIC != nil {
-		a = append(a, "-netdev", "user,id=net0,restrict=on",
+		a = append(a, "-netdev", fmt.Sprintf("stream,id=net0,server=off,addr.type=fd,addr.str=%d", s.network),
 			"-device", "virtio-net-pci,netdev=net0,romfile=,mac="+cfg.NIC.MAC)
 	}
 	return a, nil

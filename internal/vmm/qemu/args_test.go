@@ -36,7 +36,7 @@ func arguments(t *testing.T, change func(*vmm.Config)) []string {
 	change(&cfg)
 	var d descriptors
 	defer d.closeAll()
-	a, err := args(cfg, sockets{qmp: 3, console: 4, channel: 5}, &d)
+	a, err := args(cfg, sockets{qmp: 3, console: 4, channel: 5, network: 6}, &d)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -68,7 +68,7 @@ func TestArguments(t *testing.T) {
 		"-m":      "512",
 		"-append": "quiet a=b,c=d",
 		"-object": "memory-backend-ram,id=ram,size=536870912",
-		"-netdev": "user,id=net0,restrict=on",
+		"-netdev": "stream,id=net0,server=off,addr.type=fd,addr.str=6",
 	} {
 		if got := values(a, option); len(got) != 1 || got[0] != want {
 			t.Errorf("%s %q, not %q", option, got, want)

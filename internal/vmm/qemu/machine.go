@@ -127,6 +127,14 @@ func (m *machine) Handle() vmm.Handle       { return m.handle }
 func (m *machine) Events() <-chan vmm.Event { return m.events }
 func (m *machine) Channel() vmm.Stream      { return m.streams.channel }
 
+// Network implements vmm.Networker.
+func (m *machine) Network() vmm.Stream {
+	if m.streams.network == nil {
+		return nil
+	}
+	return m.streams.network
+}
+
 func (m *machine) Wait(ctx context.Context) (vmm.Exit, error) {
 	if !m.dead() {
 		select {

@@ -36,7 +36,7 @@ func (Driver) Start(ctx context.Context, cfg vmm.Config) (_ vmm.Machine, err err
 	}
 	var child descriptors
 	defer child.closeAll()
-	streams, socks, err := openStreams(&child)
+	streams, socks, err := openStreams(&child, cfg.NIC != nil)
 	if err != nil {
 		return nil, err
 	}
@@ -82,24 +82,40 @@ func (Driver) Start(ctx context.Context, cfg vmm.Config) (_ vmm.Machine, err err
 }
 
 // parentStreams are our ends of the machine's byte streams.
-type parentStreams struct{ qmp, console, channel *os.File }
+type parentStreams struct {
+	qmp, console, channel *os.File
+	network               *os.File // nil without a network card
+}
 
 func (s parentStreams) close() {
-	for _, f := range []*os.File{s.qmp, s.console, s.channel} {
+	for _, f := range []*os.File{s.qmp, s.console, s.channel, s.network} {
 		if f != nil {
 			_ = f.Close()
 		}
 	}
 }
 
-// openStreams makes the three socket pairs. Pairs rather than sockets on disk:
+// networkBuffer is how much each way of the network's pair holds, if the host
+// allows it: some frames, so that neither side waits for the other at each.
+const networkBuffer = 1 << 20
+
+// openStreams makes the socket pairs. Pairs rather than sockets on disk:
 // nobody else can connect, and nothing is left behind.
-func openStreams(child *descriptors) (parent parentStreams, socks sockets, err error) {
+func openStreams(child *descriptors, network bool) (parent parentStreams, socks sockets, err error) {
 	for _, s := range []struct {
-		name string
-		ours **os.File
-		fd   *int
-	}{{"qmp", &parent.qmp, &socks.qmp}, {"console", &parent.console, &socks.console}, {"channel", &parent.channel, &socks.channel}} {
+		name   string
+		wanted bool
+		ours   **os.File
+		fd     *int
+	}{
+		{"qmp", true, &parent.qmp, &socks.qmp},
+		{"console", true, &parent.console, &socks.console},
+		{"channel", true, &parent.channel, &socks.channel},
+		{"network", network, &parent.network, &socks.network},
+	} {
+		if !s.wanted {
+			continue
+		}
 		pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 		if err != nil {
 			parent.close()
@@ -107,6 +123,11 @@ func openStreams(child *descriptors) (parent parentStreams, socks sockets, err e
 		}
 		// Non-blocking makes it a pollable file, so that Close ends a Read.
 		_ = unix.SetNonblock(pair[0], true)
+		if s.ours == &parent.network {
+			for _, fd := range pair {
+				_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, networkBuffer)
+			}
+		}
 		*s.ours = os.NewFile(uintptr(pair[0]), s.name)
 		*s.fd = child.add(os.NewFile(uintptr(pair[1]), s.name))
 	}

@@ -52,17 +52,28 @@ func (f Fake) Start(ctx context.Context, cfg vmm.Config) (vmm.Machine, error) {
 	if err != nil {
 		return nil, err
 	}
-	m, err := f.start(cfg, host)
+	var network, card *os.File
+	if cfg.NIC != nil {
+		if network, card, err = socketPair(); err != nil {
+			_ = host.Close()
+			_ = guest.Close()
+			return nil, err
+		}
+	}
+	m, err := f.start(cfg, host, network)
 	if err != nil {
-		_ = host.Close()
-		_ = guest.Close()
+		for _, f := range []*os.File{host, guest, network, card} {
+			if f != nil {
+				_ = f.Close()
+			}
+		}
 		return nil, err
 	}
-	m.run(f.guest(), newGuest(m, cfg, guest))
+	m.run(f.guest(), newGuest(m, cfg, guest, card))
 	return m, nil
 }
 
-func (f Fake) start(cfg vmm.Config, host *os.File) (*machine, error) {
+func (f Fake) start(cfg vmm.Config, host, network *os.File) (*machine, error) {
 	cmd := exec.Command(cfg.Binary)
 	cmd.ExtraFiles = cfg.Hold
 	cmd.Dir = "/"
@@ -85,7 +96,7 @@ func (f Fake) start(cfg vmm.Config, host *os.File) (*machine, error) {
 		_ = cmd.Wait()
 		return nil, err
 	}
-	return newMachine(cmd, stdin, host, vmm.Handle{PID: cmd.Process.Pid, Start: start}), nil
+	return newMachine(cmd, stdin, host, network, vmm.Handle{PID: cmd.Process.Pid, Start: start}), nil
 }
 
 func (f Fake) guest() func(context.Context, *Guest) vmm.Cause {
@@ -114,7 +125,7 @@ func readable(cfg vmm.Config) error {
 	return nil
 }
 
-// socketPair makes the channel: two files whose reads and writes can be interrupted.
+// socketPair makes a stream: two files whose reads and writes can be interrupted.
 func socketPair() (host, guest *os.File, err error) {
 	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC|unix.SOCK_NONBLOCK, 0)
 	if err != nil {

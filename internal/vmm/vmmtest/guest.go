@@ -2,8 +2,10 @@ package vmmtest
 
 import (
 	"context"
+	"errors"
 	"io"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,13 +24,14 @@ type Guest struct {
 
 	m    *machine
 	file *os.File
+	card *os.File // nil without a network card
 	ctx  context.Context
 
 	mu sync.Mutex // guards the console: it is written to by one goroutine at a time
 }
 
-func newGuest(m *machine, cfg vmm.Config, file *os.File) *Guest {
-	return &Guest{Config: cfg, Button: m.button, m: m, file: file}
+func newGuest(m *machine, cfg vmm.Config, file, card *os.File) *Guest {
+	return &Guest{Config: cfg, Button: m.button, m: m, file: file, card: card}
 }
 
 // Console writes to the serial console; after the machine's end nothing.
@@ -62,8 +65,30 @@ func (g *Guest) OpenPort() (io.ReadWriteCloser, error) {
 	return &port{g: g}, nil
 }
 
-// Call implements testguest.Machine: there is nothing in this guest to ask.
-func (g *Guest) Call(words []string) string { return "unknown: " + strings.Join(words, " ") }
+// Card is the guest's end of its network, as the monitor has the other: frames
+// after their lengths. It is nil without a network card.
+func (g *Guest) Card() vmm.Stream {
+	if g.card == nil {
+		return nil
+	}
+	return g.card
+}
+
+// Call implements testguest.Machine: what is there to ask is the network card.
+func (g *Guest) Call(words []string) string {
+	switch {
+	case g.card == nil:
+	case len(words) == 1 && words[0] == testguest.Listen:
+		return "ok"
+	case len(words) == 2 && words[0] == testguest.Frames:
+		n, err := strconv.Atoi(words[1])
+		if err = errors.Join(err, testguest.Reflect(g.card, n)); err != nil {
+			return err.Error()
+		}
+		return "ok"
+	}
+	return "unknown: " + strings.Join(words, " ")
+}
 
 // settle returns when nothing is being written to the console any more, nor will be.
 func (g *Guest) settle() {

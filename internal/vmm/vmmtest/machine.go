@@ -21,6 +21,7 @@ type machine struct {
 	stdin   io.Closer // its end makes the process exit
 	handle  vmm.Handle
 	channel *os.File
+	network *os.File // nil without a network card
 	button  chan struct{}
 	done    chan struct{} // closed when the process is gone and exit is set
 
@@ -35,9 +36,9 @@ type machine struct {
 	exit   vmm.Exit
 }
 
-func newMachine(cmd *exec.Cmd, stdin io.Closer, channel *os.File, handle vmm.Handle) *machine {
+func newMachine(cmd *exec.Cmd, stdin io.Closer, channel, network *os.File, handle vmm.Handle) *machine {
 	return &machine{
-		cmd: cmd, stdin: stdin, channel: channel, handle: handle,
+		cmd: cmd, stdin: stdin, channel: channel, network: network, handle: handle,
 		button: make(chan struct{}, 1), events: make(chan vmm.Event, eventBuffer), done: make(chan struct{}),
 	}
 }
@@ -63,11 +64,18 @@ func (m *machine) run(guest func(context.Context, *Guest) vmm.Cause, g *Guest) {
 		err := m.cmd.Wait()
 		cancel()
 		_ = g.file.SetDeadline(time.Now()) // ends what the guest reads and writes
+		if g.card != nil {
+			_ = g.card.SetDeadline(time.Now())
+		}
 		<-ended
 		g.settle()
 		m.conclude(err)
 		_ = g.file.Close()
 		_ = m.channel.Close()
+		if m.network != nil {
+			_ = g.card.Close()
+			_ = m.network.Close()
+		}
 		m.emitting.Lock()
 		m.silent = true
 		close(m.events)
@@ -106,6 +114,14 @@ func (m *machine) emit(e vmm.Event) {
 func (m *machine) Handle() vmm.Handle       { return m.handle }
 func (m *machine) Events() <-chan vmm.Event { return m.events }
 func (m *machine) Channel() vmm.Stream      { return m.channel }
+
+// Network implements vmm.Networker.
+func (m *machine) Network() vmm.Stream {
+	if m.network == nil {
+		return nil
+	}
+	return m.network
+}
 
 func (m *machine) dead() bool {
 	select {

@@ -42,6 +42,7 @@ func Suite(t *testing.T, setup func(t *testing.T) Subject) {
 		{"GuestThatIgnoresEverything", testHung},
 		{"PowerButton", testButton},
 		{"KilledFromOutside", testKilledFromOutside},
+		{"Network", testNetwork},
 		{"ParentDeath", testParentDeath},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, setup(t)) })

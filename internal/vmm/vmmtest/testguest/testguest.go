@@ -7,6 +7,7 @@ package testguest
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"io"
 	"strconv"
@@ -134,4 +135,32 @@ func number(m Machine, words []string) {
 
 func printf(m Machine, format string, args ...any) {
 	_, _ = fmt.Fprintf(m.Console(), format, args...)
+}
+
+// Lines for the network card: Listen makes ready to receive, and "frames N" sends
+// back N frames of FrameType as they come.
+const (
+	Listen = "listen"
+	Frames = "frames"
+)
+
+// FrameType is the EtherType of the suite's frames, one for local experiments.
+const FrameType = 0x88b5
+
+// Reflect sends back n frames of those that a fake card's stream gives.
+func Reflect(card io.ReadWriter, n int) error {
+	for range n {
+		var length [4]byte
+		if _, err := io.ReadFull(card, length[:]); err != nil {
+			return err
+		}
+		frame := make([]byte, binary.BigEndian.Uint32(length[:]))
+		if _, err := io.ReadFull(card, frame); err != nil {
+			return err
+		}
+		if _, err := card.Write(append(length[:], frame...)); err != nil {
+			return err
+		}
+	}
+	return nil
 }

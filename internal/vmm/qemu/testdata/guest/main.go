@@ -29,7 +29,7 @@ func main() {
 	if err != nil {
 		fmt.Println("test: failed:", err)
 	}
-	end(testguest.Run(context.Background(), machine{}, string(cmdline)))
+	end(testguest.Run(context.Background(), machine{&card{}}, string(cmdline)))
 }
 
 // end ends the guest when its last words are on their way.
@@ -79,7 +79,8 @@ func load(file string) error {
 	return nil
 }
 
-type machine struct{}
+// machine is this one; card is its network card once "listen" was asked.
+type machine struct{ card *card }
 
 func (machine) Console() io.Writer { return os.Stdout }
 
@@ -99,9 +100,18 @@ func (machine) OpenPort() (io.ReadWriteCloser, error) {
 }
 
 // Call answers "get PATH OFFSET LENGTH" and "put PATH OFFSET HEX", which read
-// and write a device, and "cpuflags".
-func (machine) Call(words []string) string {
-	answer, err := call(words)
+// and write a device, "cpuflags", and testguest's lines for the network card.
+func (m machine) Call(words []string) string {
+	var answer string
+	var err error
+	switch {
+	case len(words) == 1 && words[0] == testguest.Listen:
+		answer, err = "ok", m.card.listen()
+	case len(words) == 2 && words[0] == testguest.Frames:
+		answer, err = "ok", m.card.reflect(words[1])
+	default:
+		answer, err = call(words)
+	}
 	if err != nil {
 		return "error: " + err.Error()
 	}
