@@ -156,7 +156,10 @@ func unknown(name string) error {
 			inside = append(inside, short)
 		}
 	}
-	if inside != nil && key != "" {
+	if inside != nil && key == "" {
+		return fmt.Errorf("%s is a table, written [%s]", section, section)
+	}
+	if inside != nil {
 		return fmt.Errorf("[%s] has no key %q; the nearest is %s", section, key, nearest(key, inside))
 	}
 	// Outside of a table, or in a strange one, the name alone may be right.
