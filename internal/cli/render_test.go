@@ -53,3 +53,15 @@ func TestAgo(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+func TestDriftLine(t *testing.T) {
+	for drift, want := range map[time.Duration]string{
+		-920 * time.Millisecond: "920ms behind the host",
+		time.Hour:               "1h0m0s ahead of the host",
+		0:                       "none",
+	} {
+		if got := driftLine(drift); got != want {
+			t.Errorf("%v: %q, want %q", drift, got, want)
+		}
+	}
+}

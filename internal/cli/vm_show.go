@@ -78,7 +78,7 @@ func showRows(vm banger.Detail, now time.Time) [][2]string {
 		{"boot", bootLine(vm.Boot)},
 	}
 	if drift := vm.ClockDriftMS; drift != nil {
-		rows = append(rows, [2]string{"clock drift", (time.Duration(*drift) * time.Millisecond).String()})
+		rows = append(rows, [2]string{"clock drift", driftLine(time.Duration(*drift) * time.Millisecond)})
 	}
 	if vm.Started != nil {
 		rows = append(rows, [2]string{"started", vm.Started.Local().Format(time.DateTime) + " (" + ago(now, *vm.Started) + ")"})
@@ -90,6 +90,17 @@ func showRows(vm banger.Detail, now time.Time) [][2]string {
 		rows = append(rows, [2]string{name, vm.Paths[name]})
 	}
 	return rows
+}
+
+// driftLine says which way a guest's clock is wrong.
+func driftLine(drift time.Duration) string {
+	switch {
+	case drift < 0:
+		return (-drift).String() + " behind the host"
+	case drift > 0:
+		return drift.String() + " ahead of the host"
+	}
+	return "none"
 }
 
 func stateLine(vm banger.VM) string {
