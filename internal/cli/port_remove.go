@@ -2,10 +2,12 @@ package cli
 
 import (
 	"context"
+	"slices"
 
 	"github.com/spf13/cobra"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/client"
 )
 
 func newPortRemoveCommand(a *app) *cobra.Command {
@@ -56,17 +58,11 @@ func (a *app) completePublished(cmd *cobra.Command, args []string, prefix string
 	if len(args) == 0 {
 		return a.completeVMs()(cmd, args, prefix)
 	}
-	d, err := a.dial(cmd.Context())
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
-	ports, err := d.ListPorts(cmd.Context(), args[0])
-	if err != nil {
-		return nil, cobra.ShellCompDirectiveNoFileComp
-	}
 	var names []string
-	for _, p := range ports {
-		names = append(names, p.String())
+	for _, p := range ask(a, cmd, func(d *client.Client, ctx context.Context) ([]banger.Port, error) { return d.ListPorts(ctx, args[0]) }) {
+		if !slices.Contains(args[1:], p.String()) {
+			names = append(names, p.String())
+		}
 	}
-	return names, cobra.ShellCompDirectiveNoFileComp
+	return beginning(names, prefix), cobra.ShellCompDirectiveNoFileComp
 }

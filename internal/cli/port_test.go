@@ -50,6 +50,9 @@ func TestPorts(t *testing.T) {
 	if got := w.run("__complete", "vm", "port", "remove", "web", ""); !strings.Contains(got.stdout, "127.0.0.1:8080:80\n") {
 		t.Errorf("%+v", got)
 	}
+	if got := w.run("__complete", "vm", "port", "remove", "web", "127.0.0.1:8080:80", "1"); strings.Contains(got.stdout, ":8080:80") {
+		t.Errorf("offered again: %+v", got)
+	}
 	w.run("vm", "port", "remove", "web", "8080").want(t, 0, "web: still published as [::1]:53->5353/udp\n", "")
 	w.run("vm", "port", "remove", "web", "53/udp").want(t, 0, "web: publishes nothing\n", "")
 	w.run("vm", "port", "list", "nosuch").want(t, 3, "", "banger: there is no VM \"nosuch\"; try: banger vm list\n")
