@@ -151,7 +151,7 @@ func lookPath(name string) (string, error) {
 		}
 	}
 	return "", banger.Errorf(banger.KindUnavailable, "%s is not on this host: kernels and images are pulled with apt, on Debian and its kin", name).
-		WithNext("banger doctor")
+		WithNext("cat /etc/os-release")
 }
 
 // bounded keeps the first max bytes and swallows the rest.

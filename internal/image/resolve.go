@@ -32,7 +32,7 @@ func (s *Store) Resolve(ctx context.Context, ref string, report banger.ProgressF
 	}
 	names := slices.Sorted(maps.Keys(s.catalog))
 	return banger.Image{}, banger.Errorf(banger.KindNotFound, "no image %q: not a local name or digest, not in the catalog (%s)", ref, strings.Join(names, ", ")).
-		WithNext("banger vm run --image %s", banger.DefaultImage)
+		WithNext("the same with --image %s", banger.DefaultImage)
 }
 
 // local is the image with a local name.

@@ -172,7 +172,7 @@ func TestResolveNothing(t *testing.T) {
 	store := image.New(paths.Layout{Cache: t.TempDir()}, catalog(stub{}))
 	for _, ref := range []string{"nope", "", "../x", "stub@1", "sha256:" + strings.Repeat("0", 64), "0123456789ab", strings.Repeat("a", 5000)} {
 		_, err := store.Resolve(t.Context(), ref, nil)
-		if banger.KindOf(err) != banger.KindNotFound || banger.NextOf(err) != "banger vm run --image debian" {
+		if banger.KindOf(err) != banger.KindNotFound || banger.NextOf(err) != "the same with --image debian" {
 			t.Errorf("%.30q: %v", ref, err)
 		}
 	}

@@ -135,11 +135,11 @@ func (s *Store) Get(ctx context.Context, ref string) (banger.Kernel, error) {
 		return found[0], nil
 	}
 	return banger.Kernel{}, banger.Errorf(banger.KindInvalid, "kernel %s: %d kernels have a digest that begins so; use more digits", ref, len(found)).
-		WithNext("banger kernel list")
+		WithNext("ls %s", s.dir)
 }
 
 func (s *Store) notFound(ref, tried string) error {
-	return banger.Errorf(banger.KindNotFound, "there is no kernel %q: %s", ref, tried).WithNext("banger kernel list")
+	return banger.Errorf(banger.KindNotFound, "there is no kernel %q: %s", ref, tried).WithNext("ls %s", s.dir)
 }
 
 // List is every kernel in the store, the newest first. What is not whole is
