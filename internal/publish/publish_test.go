@@ -302,6 +302,50 @@ func TestAPortThatGoesTakesItsConnections(t *testing.T) {
 	}
 }
 
+// A paused guest takes nothing, not even the end of a stream.
+func TestAPortGoesWhileTheGuestTakesNothing(t *testing.T) {
+	host, inside := net.Pipe()
+	session, err := guest.NewSession(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := make(chan struct{})
+	s := New(func(ctx context.Context, _ string, _ int) (net.Conn, error) {
+		defer close(opened)
+		return session.Open(ctx, wire.PortDial)
+	}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	var reading sync.WaitGroup
+	reading.Go(func() { _, _ = io.Copy(io.Discard, inside) })
+	t.Cleanup(func() {
+		_ = session.Close()
+		s.Close()
+		_ = inside.Close()
+	})
+	s.Serve()
+	p := s.publish(t, &net.TCPAddr{Port: 1}, banger.ProtocolTCP)
+	conn := connect(t, p)
+	<-opened
+	_ = inside.SetReadDeadline(time.Unix(1, 0))
+	reading.Wait()
+
+	done := make(chan error, 1)
+	go func() { done <- s.Sync(nil) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("the port does not go")
+		_ = session.Close()
+		<-done
+	}
+	wantReset(t, conn)
+	if err := Probe(p); err != nil {
+		t.Errorf("the port is not free: %v", err)
+	}
+}
+
 func TestAllPortsOrNone(t *testing.T) {
 	s := newSet(t)
 	server := tcpServer(t, "127.0.0.1:0", echo)

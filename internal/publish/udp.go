@@ -74,11 +74,7 @@ func (f *flows) flow(client netip.AddrPort) *flow {
 	one.end = sync.OnceFunc(func() { close(one.ended) })
 	one.idle = time.AfterFunc(f.set.idle, one.end)
 	f.live[client] = one
-	f.l.wg.Add(1)
-	f.set.wg.Go(func() {
-		defer f.l.wg.Done()
-		f.carry(one)
-	})
+	f.set.wg.Go(func() { f.carry(one) })
 	return one
 }
 
