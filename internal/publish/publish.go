@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,6 +23,7 @@ const (
 	maxConns    = 1024             // TCP connections of one Set; further ones are reset
 	maxFlows    = 1024             // UDP flows of one Set; datagrams of further ones are dropped
 	flowQueue   = 64               // datagrams of one flow on their way to the guest; further ones are dropped
+	maxQueued   = 4 << 20          // bytes of them in all flows of one Set
 	dialTimeout = 30 * time.Second // to be connected in the guest, its boot included
 	flowIdle    = 90 * time.Second // a UDP flow without a datagram ends
 	acceptPause = 100 * time.Millisecond
@@ -43,6 +45,8 @@ type Set struct {
 	wg    sync.WaitGroup
 	conns chan struct{} // a token for each connection
 	flows chan struct{} // a token for each flow
+
+	queued atomic.Int64 // bytes of datagrams, see maxQueued
 
 	mu      sync.Mutex
 	serving bool

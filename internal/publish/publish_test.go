@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -483,5 +484,30 @@ func TestAnIdleFlowEnds(t *testing.T) {
 				t.Fatal("the flow stays")
 			}
 		}
+	}
+}
+
+// Datagrams for a guest that takes none are dropped before they fill the host's
+// memory, and room is made when their flows end.
+func TestDatagramsThatWaitAreBounded(t *testing.T) {
+	s := New(func(ctx context.Context, _ string, _ int) (net.Conn, error) {
+		<-ctx.Done() // a guest that is not up yet
+		return nil, context.Cause(ctx)
+	}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	t.Cleanup(s.Close)
+	f := &flows{set: s, l: &published{port: banger.Port{Protocol: banger.ProtocolUDP}}, live: map[netip.AddrPort]*flow{}}
+	f.l.ctx, f.l.cancel = context.WithCancel(s.ctx)
+	datagram := make([]byte, 60000)
+	for client := range uint16(100) {
+		for range flowQueue + 1 {
+			f.take(netip.AddrPortFrom(netip.IPv6Loopback(), client+1), datagram)
+		}
+	}
+	if got := s.queued.Load(); got > maxQueued || got < maxQueued/2 {
+		t.Errorf("%d bytes wait", got)
+	}
+	s.Close()
+	if got := s.queued.Load(); got != 0 || len(f.live) != 0 {
+		t.Errorf("%d bytes wait in %d flows when all have ended", got, len(f.live))
 	}
 }
