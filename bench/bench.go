@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"time"
 
 	"banger.dev/banger"
@@ -23,6 +24,7 @@ type bench struct {
 	home   string
 	cache  string
 	host   doctor.Host
+	enter  []string // words before every command of banger
 }
 
 func newBench(ctx context.Context, rounds int, bin string) (*bench, error) {
@@ -65,7 +67,8 @@ func (b *bench) close() error {
 }
 
 func (b *bench) banger(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, filepath.Join(b.bin, "banger"), args...)
+	words := slices.Concat(b.enter, []string{filepath.Join(b.bin, "banger")}, args)
+	cmd := exec.CommandContext(ctx, words[0], words[1:]...) //nolint:gosec // these are ours
 	cmd.Env = append(os.Environ(), "BANGER_HOME="+b.home, "BANGER_CACHE="+b.cache)
 	return cmd
 }

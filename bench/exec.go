@@ -26,7 +26,7 @@ import (
 // Names and sizes of the comparison with OpenSSH.
 const (
 	sshImage  = "bench-ssh"
-	sshVM     = "bench-exec"
+	sshVM     = "bench-ssh"
 	blobBytes = 256 << 20
 	blobPath  = "/dev/shm/blob"
 )
@@ -37,13 +37,7 @@ var makeBlob = fmt.Sprintf("head -c %d /dev/zero > %s", blobBytes, blobPath)
 // exec compares exec with OpenSSH over a ControlMaster. Each has a VM of its
 // own, alike but for the way in, and they take turns.
 func (b *bench) exec(ctx context.Context) error {
-	if err := b.makeSSHImage(ctx); err != nil {
-		return err
-	}
-	if err := b.banger(ctx, "vm", "run", "--detach", "--name", sshVM, "--image", sshImage, "--init", "none", "--memory", "1GiB").Run(); err != nil {
-		return err
-	}
-	s, err := b.newSSH(ctx)
+	s, err := b.besideSSH(ctx)
 	if err != nil {
 		return err
 	}
@@ -76,6 +70,17 @@ func (b *bench) exec(ctx context.Context) error {
 	b.report.compare("256 MiB to exec cat / ssh", "MB/s", median(up), median(sshUp), 3, false)
 	b.report.compare("256 MiB from exec cat / ssh", "MB/s", median(down), median(sshDown), 3, false)
 	return b.banger(ctx, "vm", "delete", "--force", sshVM).Run()
+}
+
+// besideSSH starts the VM that is measured, and the guest that OpenSSH serves.
+func (b *bench) besideSSH(ctx context.Context) (*ssh, error) {
+	if err := b.makeSSHImage(ctx); err != nil {
+		return nil, err
+	}
+	if err := b.banger(ctx, "vm", "run", "--detach", "--name", sshVM, "--image", sshImage, "--init", "none", "--memory", "1GiB").Run(); err != nil {
+		return nil, err
+	}
+	return b.newSSH(ctx)
 }
 
 // transfer runs cmd and gives seconds, or MB/s where bytes go in or out.

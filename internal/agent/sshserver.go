@@ -127,7 +127,9 @@ func (s *sshServer) start() error {
 }
 
 func (s *sshServer) spawn(files []uintptr) error {
-	pid, err := syscall.ForkExec(fmt.Sprintf("/proc/self/fd/%d", s.program.Fd()), []string{roleSSH}, &syscall.ProcAttr{
+	// Ours, not its own: there one of files may be in the program's place.
+	program := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), s.program.Fd())
+	pid, err := syscall.ForkExec(program, []string{roleSSH}, &syscall.ProcAttr{
 		Dir: "/", Env: []string{"GOTRACEBACK=all"}, Files: files, Sys: &syscall.SysProcAttr{Setsid: true},
 	})
 	if err != nil {

@@ -40,7 +40,7 @@ func Run(ctx context.Context, p Process, args []string) int {
 	ctx, a.signals = watchSignals(ctx)
 	defer a.signals.stop()
 	defer a.closeClients()
-	root := newRootCommand(a)
+	root := newRootCommand(a, args)
 	root.SetArgs(args)
 	cmd, err := root.ExecuteContextC(ctx)
 	return a.finish(cmd, args, err)

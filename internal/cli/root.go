@@ -9,7 +9,47 @@ import (
 	"banger.dev/banger/internal/version"
 )
 
-func newRootCommand(a *app) *cobra.Command {
+// branch is what stands directly behind banger: a verb or a noun.
+type branch struct {
+	name  string
+	group string
+	build func(*app) *cobra.Command
+}
+
+func branches() []branch {
+	return []branch{
+		{"run", "short", newRunCommand}, {"ps", "short", newPsCommand}, {"exec", "short", newExecCommand}, {"ssh", "short", newSSHCommand},
+		{"vm", "nouns", newVMCommand}, {"daemon", "nouns", newDaemonCommand}, {"config", "nouns", newConfigCommand},
+		{"events", "", newEventsCommand}, {"ssh-config", "", newSSHConfigCommand}, {"ssh-proxy", "", newSSHProxyCommand}, {"version", "", newVersionCommand},
+	}
+}
+
+// newRootCommand builds the tree of verbs, of which args, if they begin with the
+// name of a branch, need no other: most of banger's own start was once spent on
+// verbs that nobody had typed.
+func newRootCommand(a *app, args []string) *cobra.Command {
+	cmd := newRoot(a)
+	all := branches()
+	for _, b := range all {
+		if len(args) > 0 && b.name == args[0] {
+			cmd.AddCommand(b.build(a))
+			return cmd
+		}
+	}
+	cmd.AddGroup(&cobra.Group{ID: "short", Title: "Short forms:"}, &cobra.Group{ID: "nouns", Title: "Nouns:"})
+	for _, b := range all {
+		c := b.build(a)
+		c.GroupID = b.group
+		cmd.AddCommand(c)
+	}
+	cmd.InitDefaultCompletionCmd()
+	if completion, _, err := cmd.Find([]string{"completion"}); err == nil {
+		asGroup(completion)
+	}
+	return cmd
+}
+
+func newRoot(a *app) *cobra.Command {
 	cmd := newGroup("banger", "Run throwaway and long-lived Linux microVMs on this machine", `Run throwaway and long-lived Linux microVMs on this machine.
 
   banger run --rm -- uname -a          a command in a VM of its own, nothing left behind
@@ -23,28 +63,22 @@ Exit codes: 0; 1 it failed; 2 usage or a bad value; 3 no such thing; 4 the state
 	cmd.SetIn(a.Stdin)
 	cmd.SetOut(a.Stdout)
 	cmd.SetErr(a.Stderr)
-	cmd.Version = version.String()
 	cmd.SilenceErrors = true
 	cmd.SilenceUsage = true
-	cmd.SetVersionTemplate("banger {{.Version}}\n")
 	cmd.SetFlagErrorFunc(flagError)
 	cmd.PersistentPreRun = func(*cobra.Command, []string) { a.ran = true }
 	cmd.PersistentFlags().VarP(&outputValue{json: &a.json}, "output", "o", "`FORM` of the output, errors included: text or json")
 	cmd.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no remarks")
 
-	cmd.AddGroup(&cobra.Group{ID: "short", Title: "Short forms:"}, &cobra.Group{ID: "nouns", Title: "Nouns:"})
-	for _, c := range []*cobra.Command{newRunCommand(a), newPsCommand(a), newExecCommand(a), newSSHCommand(a)} {
-		c.GroupID = "short"
-		cmd.AddCommand(c)
-	}
-	for _, c := range []*cobra.Command{newVMCommand(a), newDaemonCommand(a), newConfigCommand(a)} {
-		c.GroupID = "nouns"
-		cmd.AddCommand(c)
-	}
-	cmd.AddCommand(newEventsCommand(a), newSSHConfigCommand(a), newSSHProxyCommand(a), newVersionCommand(a))
-	cmd.InitDefaultCompletionCmd()
-	if completion, _, err := cmd.Find([]string{"completion"}); err == nil {
-		asGroup(completion)
+	var tell bool
+	cmd.Flags().BoolVarP(&tell, "version", "v", false, "version for banger")
+	help := cmd.RunE
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if tell {
+			_, err := fmt.Fprintln(a.Stdout, "banger", version.String())
+			return err
+		}
+		return help(cmd, args)
 	}
 	return cmd
 }
@@ -66,7 +100,7 @@ func asGroup(cmd *cobra.Command) *cobra.Command {
 		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
 			return err.WithNext("%s %s", cmd.CommandPath(), near[0])
 		}
-		if verb, _, missing := cmd.Root().Find([]string{"vm", args[0]}); missing == nil && verb.Name() == args[0] {
+		if verb, _, missing := Documented().Find([]string{"vm", args[0]}); missing == nil && verb.Name() == args[0] {
 			return err.WithNext("%s", verb.CommandPath())
 		}
 		return err.WithNext("%s --help", cmd.CommandPath())

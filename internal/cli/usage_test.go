@@ -177,3 +177,11 @@ func TestHelp(t *testing.T) {
 		}
 	}
 }
+
+func TestBranchesHaveTheNamesOfTheirVerbs(t *testing.T) {
+	for _, b := range branches() {
+		if got := b.build(&app{}).Name(); got != b.name {
+			t.Errorf("the branch %q builds %q", b.name, got)
+		}
+	}
+}

@@ -269,6 +269,39 @@ func TestControl(t *testing.T) {
 	}
 }
 
+// TestControlGivesUp: an agent that takes a question and says nothing holds
+// nobody for longer than they want to wait.
+func TestControlGivesUp(t *testing.T) {
+	host, inside := serialPair(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	go aGuest(inside, map[uint32]func(net.Conn){wire.PortControl: func(c net.Conn) {
+		_, _ = http.ReadRequest(bufio.NewReader(c))
+		cancel()
+	}})
+	if err := wire.SyncHost(host); err != nil {
+		t.Fatal(err)
+	}
+	session, err := guest.NewSession(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = session.Close() }()
+	c := guest.Control{Dial: func(ctx context.Context) (net.Conn, error) { return session.Open(ctx, wire.PortControl) }}
+	done := make(chan error, 1)
+	go func() {
+		_, err := c.Clock(ctx)
+		done <- err
+	}()
+	select {
+	case err := <-done:
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("%v", err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("the call goes on")
+	}
+}
+
 // TestControlQuotesTheGuest: what a guest says must not reach a terminal as it is.
 func TestControlQuotesTheGuest(t *testing.T) {
 	evil := func(c net.Conn) {

@@ -84,7 +84,8 @@ func (c Control) call(ctx context.Context, method, path string, body, answer any
 		return err
 	}
 	defer func() { _ = conn.Close() }()
-	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
+	// Not by Close, which a yamux stream's reads outlive.
+	stop := context.AfterFunc(ctx, func() { _ = conn.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if err := exchange(ctx, conn, method, path, body, answer); err != nil {
 		if ctx.Err() != nil {

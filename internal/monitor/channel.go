@@ -103,6 +103,13 @@ func (c *channel) end() {
 	c.closed()
 }
 
+// isOver says whether end was called.
+func (c *channel) isOver() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ended
+}
+
 // open opens a stream to a port of the guest, waiting for a session until ctx ends.
 func (c *channel) open(ctx context.Context, port uint32) (net.Conn, error) {
 	for {

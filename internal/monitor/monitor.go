@@ -334,12 +334,12 @@ func (m *monitor) greet(ch *channel) {
 		m.log.Warn("the agent does not answer", "err", err)
 		return
 	}
-	m.console.ready()
 	m.mu.Lock()
-	if m.channel != ch { // the answer is of an earlier boot
+	if m.channel != ch || ch.isOver() { // the answer is of an earlier boot
 		m.mu.Unlock()
 		return
 	}
+	m.console.ready()
 	if !m.st.Ready {
 		close(m.ready)
 	}

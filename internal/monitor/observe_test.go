@@ -1,6 +1,7 @@
 package monitor
 
 import (
+	"log/slog"
 	"testing"
 	"time"
 
@@ -92,4 +93,27 @@ func TestStampOf(t *testing.T) {
 			t.Errorf("%q: %v", line, at)
 		}
 	}
+}
+
+// An answer that comes when the guest has been started anew is none of this boot's.
+func TestALateHelloEndsNoPhase(t *testing.T) {
+	c, err := newConsole(newOrder(t, "").Files)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.close()
+	earlier, port := serialPort(t)
+	ended := make(chan error, 1)
+	go func() { ended <- (&agent{}).serve(port) }()
+	earlier.mustOpen(t)
+	m := &monitor{console: c, channel: newChannel(nil, nil), log: slog.New(slog.DiscardHandler), ready: make(chan struct{})}
+	c.reset()
+	m.greet(earlier)
+	_, _ = c.Write([]byte(wire.StagePrefix + wire.StageRoot + "\n"))
+	if got := c.boot(); len(got) != 2 || got[1].Name != wire.StageRoot {
+		t.Errorf("%+v", got)
+	}
+	earlier.end()
+	_ = port.Close()
+	<-ended
 }

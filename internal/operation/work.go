@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 
 	"banger.dev/banger"
@@ -40,6 +41,7 @@ func (r *Registry[R]) conclude(ctx context.Context, op *Op[R], result R, err err
 		status, err = Cancelled, cancelled(op, context.Cause(ctx), err)
 	default:
 		status = Failed
+		r.tellFailure(ctx, op, err)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -47,6 +49,17 @@ func (r *Registry[R]) conclude(ctx context.Context, op *Op[R], result R, err err
 	op.cancel(nil)
 	r.ended = append(r.ended, op)
 	r.prune()
+}
+
+// tellFailure logs why op failed: as an error where the host or banger is to
+// blame, not what was asked.
+func (r *Registry[R]) tellFailure(ctx context.Context, op *Op[R], err error) {
+	level := slog.LevelInfo
+	if banger.KindOf(err) == banger.KindInternal {
+		level = slog.LevelError
+	}
+	s := op.Snapshot()
+	r.log.Log(ctx, level, "operation failed", "operation", s.ID, "kind", s.Kind, "target", s.Target, "err", err)
 }
 
 // cancelled is the error of a cancelled operation: why, and what else went

@@ -10,6 +10,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -22,6 +23,7 @@ const (
 	maxConns    = 1024             // TCP connections of one Set; further ones are reset
 	maxFlows    = 1024             // UDP flows of one Set; datagrams of further ones are dropped
 	flowQueue   = 64               // datagrams of one flow on their way to the guest; further ones are dropped
+	maxQueued   = 4 << 20          // bytes of them in all flows of one Set
 	dialTimeout = 30 * time.Second // to be connected in the guest, its boot included
 	flowIdle    = 90 * time.Second // a UDP flow without a datagram ends
 	acceptPause = 100 * time.Millisecond
@@ -44,6 +46,8 @@ type Set struct {
 	conns chan struct{} // a token for each connection
 	flows chan struct{} // a token for each flow
 
+	queued atomic.Int64 // bytes of datagrams, see maxQueued
+
 	mu      sync.Mutex
 	serving bool
 	closed  bool
@@ -57,7 +61,6 @@ type published struct {
 	udp    *net.UDPConn
 	ctx    context.Context // ends with the port: its connections are cut
 	cancel context.CancelFunc
-	wg     sync.WaitGroup
 }
 
 // New makes a Set without ports. Close must be called.
@@ -72,7 +75,8 @@ func New(dial Dial, log *slog.Logger) *Set {
 
 // Sync makes want the ports that are listened on. All of them are, or the error
 // says which could not be and nothing has changed. A port that goes takes its
-// connections with it, one that stays keeps them.
+// connections with it, one that stays keeps them. It does not wait for the
+// guest's end of what it cuts, which a paused guest does not take.
 func (s *Set) Sync(want []banger.Port) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -171,7 +175,6 @@ func (l *published) close() {
 	} else {
 		_ = l.udp.Close()
 	}
-	l.wg.Wait()
 }
 
 func (s *Set) start(l *published) {
@@ -179,11 +182,7 @@ func (s *Set) start(l *published) {
 	if l.udp != nil {
 		serve = s.receive
 	}
-	l.wg.Add(1)
-	s.wg.Go(func() {
-		defer l.wg.Done()
-		serve(l)
-	})
+	s.wg.Go(func() { serve(l) })
 }
 
 // accept takes the clients of a TCP port until it is closed.
@@ -209,9 +208,7 @@ func (s *Set) accept(l *published) {
 			reset(client)
 			continue
 		}
-		l.wg.Add(1)
 		s.wg.Go(func() {
-			defer l.wg.Done()
 			defer func() { <-s.conns }()
 			s.carry(l, client)
 		})
@@ -221,15 +218,14 @@ func (s *Set) accept(l *published) {
 // carry connects a client to the guest. One for whom nothing listens there is
 // reset, as it would be without a host between.
 func (s *Set) carry(l *published, client *net.TCPConn) {
+	cut := context.AfterFunc(l.ctx, func() { reset(client) })
+	defer cut()
 	stream, err := s.connect(l)
 	if err != nil {
 		reset(client)
 		return
 	}
-	stop := context.AfterFunc(l.ctx, func() {
-		reset(client)
-		relay.Close(stream)
-	})
+	stop := context.AfterFunc(l.ctx, func() { relay.Close(stream) })
 	defer stop()
 	s.relay.TCP(client, stream)
 }

@@ -9,6 +9,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/netip"
 	"os"
 	"strings"
 	"sync"
@@ -302,6 +303,50 @@ func TestAPortThatGoesTakesItsConnections(t *testing.T) {
 	}
 }
 
+// A paused guest takes nothing, not even the end of a stream.
+func TestAPortGoesWhileTheGuestTakesNothing(t *testing.T) {
+	host, inside := net.Pipe()
+	session, err := guest.NewSession(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	opened := make(chan struct{})
+	s := New(func(ctx context.Context, _ string, _ int) (net.Conn, error) {
+		defer close(opened)
+		return session.Open(ctx, wire.PortDial)
+	}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	var reading sync.WaitGroup
+	reading.Go(func() { _, _ = io.Copy(io.Discard, inside) })
+	t.Cleanup(func() {
+		_ = session.Close()
+		s.Close()
+		_ = inside.Close()
+	})
+	s.Serve()
+	p := s.publish(t, &net.TCPAddr{Port: 1}, banger.ProtocolTCP)
+	conn := connect(t, p)
+	<-opened
+	_ = inside.SetReadDeadline(time.Unix(1, 0))
+	reading.Wait()
+
+	done := make(chan error, 1)
+	go func() { done <- s.Sync(nil) }()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(patience):
+		t.Error("the port does not go")
+		_ = session.Close()
+		<-done
+	}
+	wantReset(t, conn)
+	if err := Probe(p); err != nil {
+		t.Errorf("the port is not free: %v", err)
+	}
+}
+
 func TestAllPortsOrNone(t *testing.T) {
 	s := newSet(t)
 	server := tcpServer(t, "127.0.0.1:0", echo)
@@ -439,5 +484,30 @@ func TestAnIdleFlowEnds(t *testing.T) {
 				t.Fatal("the flow stays")
 			}
 		}
+	}
+}
+
+// Datagrams for a guest that takes none are dropped before they fill the host's
+// memory, and room is made when their flows end.
+func TestDatagramsThatWaitAreBounded(t *testing.T) {
+	s := New(func(ctx context.Context, _ string, _ int) (net.Conn, error) {
+		<-ctx.Done() // a guest that is not up yet
+		return nil, context.Cause(ctx)
+	}, slog.New(slog.NewTextHandler(t.Output(), nil)))
+	t.Cleanup(s.Close)
+	f := &flows{set: s, l: &published{port: banger.Port{Protocol: banger.ProtocolUDP}}, live: map[netip.AddrPort]*flow{}}
+	f.l.ctx, f.l.cancel = context.WithCancel(s.ctx)
+	datagram := make([]byte, 60000)
+	for client := range uint16(100) {
+		for range flowQueue + 1 {
+			f.take(netip.AddrPortFrom(netip.IPv6Loopback(), client+1), datagram)
+		}
+	}
+	if got := s.queued.Load(); got > maxQueued || got < maxQueued/2 {
+		t.Errorf("%d bytes wait", got)
+	}
+	s.Close()
+	if got := s.queued.Load(); got != 0 || len(f.live) != 0 {
+		t.Errorf("%d bytes wait in %d flows when all have ended", got, len(f.live))
 	}
 }

@@ -47,21 +47,26 @@ func (s *Set) receive(l *published) {
 
 // take queues a datagram; without room it is dropped, as datagrams may be.
 func (f *flows) take(client netip.AddrPort, datagram []byte) {
-	one := f.flow(client)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	one := f.flowLocked(client)
 	if one == nil {
 		return
 	}
-	select {
-	case one.in <- append(make([]byte, wire.PieceHeaderSize), datagram...):
-		one.idle.Reset(f.set.idle)
-	default:
+	piece := append(make([]byte, wire.PieceHeaderSize), datagram...)
+	if f.set.queued.Add(int64(len(piece))) <= maxQueued {
+		select {
+		case one.in <- piece:
+			one.idle.Reset(f.set.idle)
+			return
+		default:
+		}
 	}
+	f.set.queued.Add(-int64(len(piece)))
 }
 
-// flow is the client's flow, or nil if there are too many.
-func (f *flows) flow(client netip.AddrPort) *flow {
-	f.mu.Lock()
-	defer f.mu.Unlock()
+// flowLocked is the client's flow, or nil if there are too many.
+func (f *flows) flowLocked(client netip.AddrPort) *flow {
 	if one := f.live[client]; one != nil {
 		return one
 	}
@@ -74,11 +79,7 @@ func (f *flows) flow(client netip.AddrPort) *flow {
 	one.end = sync.OnceFunc(func() { close(one.ended) })
 	one.idle = time.AfterFunc(f.set.idle, one.end)
 	f.live[client] = one
-	f.l.wg.Add(1)
-	f.set.wg.Go(func() {
-		defer f.l.wg.Done()
-		f.carry(one)
-	})
+	f.set.wg.Go(func() { f.carry(one) })
 	return one
 }
 
@@ -88,9 +89,7 @@ func (f *flows) carry(one *flow) {
 	defer func() {
 		one.end()
 		one.idle.Stop()
-		f.mu.Lock()
-		delete(f.live, one.client)
-		f.mu.Unlock()
+		f.forget(one)
 		<-f.set.flows
 	}()
 	stream, err := f.set.connect(f.l)
@@ -112,16 +111,32 @@ func (f *flows) carry(one *flow) {
 	})
 	for {
 		select {
-		case datagram := <-one.in:
-			if relay.SendDatagram(stream, datagram) != nil {
+		case piece := <-one.in:
+			if relay.SendDatagram(stream, piece) != nil {
 				one.end()
 			}
+			f.set.queued.Add(-int64(len(piece)))
 			continue
 		case <-one.ended:
 		}
 		break
 	}
 	back.Wait()
+}
+
+// forget drops a flow with what is still queued.
+func (f *flows) forget(one *flow) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.live, one.client)
+	for {
+		select {
+		case piece := <-one.in:
+			f.set.queued.Add(-int64(len(piece)))
+		default:
+			return
+		}
+	}
 }
 
 func (f *flows) replies(one *flow, stream net.Conn) {

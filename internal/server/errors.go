@@ -34,6 +34,9 @@ func wireError(request string, err error) *banger.Error {
 
 // writeError answers a raw handler's request with err.
 func writeError(w http.ResponseWriter, err error) {
+	if rec, ok := w.(*recorder); ok {
+		rec.failure = err
+	}
 	e := wireError(w.Header().Get(api.HeaderRequestID), err)
 	w.Header().Set("Content-Type", "application/json")
 	w.WriteHeader(api.StatusOf(e.Kind))

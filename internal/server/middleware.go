@@ -28,15 +28,20 @@ func (s *Server) wrap(next http.Handler) http.Handler {
 		defer s.end(r)
 		started := time.Now()
 		id := request.NewID()
-		r = r.WithContext(request.With(r.Context(), id))
 		w.Header().Set(api.HeaderAPI, strconv.Itoa(api.Version))
 		w.Header().Set(api.HeaderVersion, s.Version)
 		w.Header().Set(api.HeaderRequestID, id)
 		rec := &recorder{ResponseWriter: w}
+		r = r.WithContext(context.WithValue(request.With(r.Context(), id), recorderKey{}, rec))
 		defer func() {
-			s.Log.LogAttrs(r.Context(), levelOf(r, rec), "request answered",
+			attrs := []slog.Attr{
 				slog.String("method", r.Method), slog.String("path", r.URL.Path),
-				slog.Int("status", rec.status), slog.Duration("duration", time.Since(started)))
+				slog.Int("status", rec.status), slog.Duration("duration", time.Since(started)),
+			}
+			if rec.failure != nil {
+				attrs = append(attrs, slog.Any("err", rec.failure))
+			}
+			s.Log.LogAttrs(r.Context(), levelOf(r, rec), "request answered", attrs...)
 			s.Metrics.Request(r.Pattern, rec.status, time.Since(started))
 		}()
 		defer s.recovered(r.Context(), rec)
@@ -98,11 +103,16 @@ func levelOf(r *http.Request, w *recorder) slog.Level {
 	return slog.LevelInfo
 }
 
-// recorder remembers the status of a reply: 0 before there is one.
+// recorder remembers the status of a reply, 0 before there is one, and the error
+// that it tells.
 type recorder struct {
 	http.ResponseWriter
-	status int
+	status  int
+	failure error
 }
+
+// recorderKey is where a request's context has its recorder.
+type recorderKey struct{}
 
 func (w *recorder) WriteHeader(status int) {
 	if w.status == 0 {

@@ -101,6 +101,9 @@ func handle[I, O any](d *docs, r route, handler func(context.Context, *I) (*O, e
 	huma.Register(d.API, d.operation(r), func(ctx context.Context, in *I) (*O, error) {
 		out, err := handler(ctx, in)
 		if err != nil {
+			if rec, ok := ctx.Value(recorderKey{}).(*recorder); ok {
+				rec.failure = err
+			}
 			return nil, &replyError{*wireError(request.ID(ctx), err)}
 		}
 		return out, nil

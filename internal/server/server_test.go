@@ -261,6 +261,9 @@ func TestRefusals(t *testing.T) {
 func TestFailedOperation(t *testing.T) {
 	w := newWorld(t, &servertest.VMs{})
 	op := w.create(`{"name":"box","spec":{"image":"absent"}}`)
+	if log := w.log.String(); op.Error != nil && (!strings.Contains(log, "operation failed") || !strings.Contains(log, `err="no image`)) {
+		t.Errorf("the log does not say why the operation failed:\n%s", log)
+	}
 	if op.Status != api.OperationFailed || op.Error == nil || op.Error.Kind != banger.KindNotFound || op.Error.Next != "banger image list" || op.Result != nil {
 		t.Errorf("%+v", op)
 	}
@@ -353,7 +356,7 @@ func TestPingAndHeaders(t *testing.T) {
 	w.http.Close() // the line is written after the reply
 	for line := range strings.Lines(w.log.String()) {
 		if strings.Contains(line, "request="+id) {
-			for _, want := range []string{"level=INFO", "method=POST", "path=/v1/vms/nothing/kill", "status=404", "duration="} {
+			for _, want := range []string{"level=INFO", "method=POST", "path=/v1/vms/nothing/kill", "status=404", "duration=", `err="no VM named \"nothing\""`} {
 				if !strings.Contains(line, want) {
 					t.Errorf("%s is not in %s", want, line)
 				}

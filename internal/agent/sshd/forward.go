@@ -67,11 +67,18 @@ func (s *Server) dialSelf() (net.Conn, error) {
 	var conns [2]net.Conn
 	for i, fd := range pair {
 		file := os.NewFile(uintptr(fd), "ssh")
-		conns[i], err = net.FileConn(file)
+		var cerr error
+		conns[i], cerr = net.FileConn(file)
+		err = errors.Join(err, cerr)
 		_ = file.Close()
-		if err != nil {
-			return nil, err
+	}
+	if err != nil {
+		for _, one := range conns {
+			if one != nil {
+				_ = one.Close()
+			}
 		}
+		return nil, err
 	}
 	go s.Serve(conns[1])
 	return conns[0], nil
@@ -159,7 +166,7 @@ func (c *conn) listenTCP(payload []byte) (bool, []byte) {
 	if len(listeners) == 0 {
 		return false, nil
 	}
-	if !c.keep(tcpKey(at.Host, port), &group{listeners}) {
+	if !c.keep(tcpKey(at.Host, port), group(listeners)) {
 		return false, nil
 	}
 	for _, ln := range listeners {
@@ -269,7 +276,7 @@ func (c *conn) accept(ln net.Listener, kind string, describe func(net.Conn) []by
 
 // keep notes a listener, to be closed with the connection; it closes one that is
 // too many.
-func (c *conn) keep(key string, ln net.Listener) bool {
+func (c *conn) keep(key string, ln io.Closer) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ended || len(c.listeners) >= maxForwards || c.listeners[key] != nil {
@@ -299,13 +306,11 @@ func (c *conn) closeListeners() {
 }
 
 // group is several listeners that are closed as one.
-type group struct{ all []net.Listener }
+type group []net.Listener
 
-func (g *group) Accept() (net.Conn, error) { return g.all[0].Accept() }
-func (g *group) Addr() net.Addr            { return g.all[0].Addr() }
-func (g *group) Close() error {
+func (g group) Close() error {
 	var errs []error
-	for _, ln := range g.all {
+	for _, ln := range g {
 		errs = append(errs, ln.Close())
 	}
 	return errors.Join(errs...)

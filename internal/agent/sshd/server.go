@@ -9,6 +9,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"os"
 	"runtime/debug"
@@ -124,7 +125,7 @@ func (s *Server) Serve(raw net.Conn) {
 		_ = sc.Wait()
 		end() // a connection that is being dialled for it is not wanted any more
 	}()
-	c := &conn{server: s, ssh: sc, life: life, as: id, slots: make(chan struct{}, maxChannels), listeners: map[string]net.Listener{}}
+	c := &conn{server: s, ssh: sc, life: life, as: id, slots: make(chan struct{}, maxChannels), listeners: map[string]io.Closer{}}
 	c.run(channels, requests)
 }
 
@@ -142,7 +143,7 @@ type conn struct {
 
 	mu        sync.Mutex
 	ended     bool
-	listeners map[string]net.Listener
+	listeners map[string]io.Closer
 }
 
 func (c *conn) run(channels <-chan ssh.NewChannel, requests <-chan *ssh.Request) {
