@@ -13,7 +13,7 @@ import (
 
 // Whatever an error says to type next is a command of this banger.
 func TestNextCommandsAreThere(t *testing.T) {
-	root, found := newRootCommand(&app{}), 0
+	root, found := newRootCommand(&app{}, nil), 0
 	for _, next := range nextCommands(t) {
 		for part := range strings.SplitSeq(next, ", ") {
 			words := strings.Fields(strings.TrimPrefix(strings.TrimPrefix(part, "or "), "then "))
