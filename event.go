@@ -24,6 +24,14 @@ const (
 	EventLost EventType = "events.lost"
 )
 
+// EventTypes are all types of events.
+func EventTypes() []EventType {
+	return []EventType{
+		EventVMCreated, EventVMStarted, EventVMStartFailed, EventVMRebooted, EventVMPaused, EventVMResumed,
+		EventVMStopped, EventVMDeleted, EventClockSet, EventDaemonStarted, EventDaemonStopped, EventConfigReloaded, EventLost,
+	}
+}
+
 // Event is something that has happened. Its JSON form is stable and only grows.
 type Event struct {
 	ID      int64             `json:"id"` // strictly increasing for the life of the database

@@ -65,6 +65,9 @@ func (a *app) runEvents(cmd *cobra.Command, opts *eventsOptions) error {
 		opts.filter.Since = time.Unix(0, 1) // all there are
 	}
 	for _, t := range opts.types {
+		if !slices.Contains(banger.EventTypes(), banger.EventType(t)) {
+			return usageError(cmd, "--type: no event is a %q; the types are %q", t, banger.EventTypes())
+		}
 		opts.filter.Types = append(opts.filter.Types, banger.EventType(t))
 	}
 	d, err := a.connect(ctx)

@@ -69,6 +69,16 @@ func TestLogsOptionsReachTheDaemon(t *testing.T) {
 	}
 }
 
+func TestLogsThatAreCutOff(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	w.add("web", banger.StateRunning)
+	w.cutLogs = true
+	got := w.run("vm", "logs", "-f", "web")
+	if got.code != 1 || got.stderr != "banger: the daemon ended while the console of web was printed; try: banger vm logs --follow --since 1m web\n" {
+		t.Errorf("%+v", got)
+	}
+}
+
 // An internal error names its request, for whoever reads the daemon's log.
 func TestErrorsNameTheirRequest(t *testing.T) {
 	w := newWorld(t).withDaemon()

@@ -44,6 +44,7 @@ type world struct {
 	noMonitor  bool // VMs have no monitor socket
 	interrupt  bool // operations take until they are cancelled, and this process gets a SIGINT
 	cancelled  chan struct{}
+	cutLogs    bool     // consoles are cut off
 	streams    []string // what each stream of events says; all but the last are cut off
 
 	mu     sync.Mutex
@@ -96,6 +97,10 @@ func (w *world) withDaemon() *world {
 	mux.HandleFunc("GET "+api.RouteVMLogs, w.verb("logs", func(rw http.ResponseWriter, ref string) {
 		if w.find(rw, ref) != nil {
 			_, _ = io.WriteString(rw, "2026-01-01 boot\x1b[31m\n")
+		}
+		if w.cutLogs {
+			_ = http.NewResponseController(rw).Flush()
+			panic(http.ErrAbortHandler)
 		}
 	}))
 	mux.HandleFunc("GET "+api.RouteImages, w.verb("images", func(rw http.ResponseWriter, _ string) {

@@ -95,6 +95,7 @@ func TestBadInput(t *testing.T) {
 		{"vm list web", 2, "no arguments"},
 		{"ps web", 2, "no arguments"},
 		{"vm logs", 2, "one VM"},
+		{"events --type vm.stoped", 2, "vm.stopped"},
 		{"version x", 2, "no arguments"},
 		{"daemon bogus", 2, "bogus"},
 		{"daemon status x", 2, "no arguments"},

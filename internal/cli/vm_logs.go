@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"banger.dev/banger"
 	"banger.dev/banger/internal/client"
 )
 
@@ -46,7 +47,12 @@ func (a *app) runLogs(ctx context.Context, ref string, opts client.LogOptions) e
 		return err
 	}
 	defer console.Close()
-	return a.printText("console", console)
+	err = a.printText("console", console)
+	if errors.Is(err, io.ErrUnexpectedEOF) {
+		return banger.Errorf(banger.KindUnavailable, "the daemon ended while the console of %s was printed", ref).
+			WithNext("banger vm logs --follow --since 1m %s", ref)
+	}
+	return err
 }
 
 // printText copies text to stdout, escaped if that is a terminal; with -o json
