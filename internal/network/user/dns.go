@@ -223,7 +223,7 @@ func receive(conn net.Conn, proto string) ([]byte, error) {
 	if proto == "tcp" {
 		return readMessage(conn)
 	}
-	b := make([]byte, dns.DefaultMsgSize)
+	b := make([]byte, dns.MaxMsgSize) // a guest may have asked for more than is usual
 	n, err := conn.Read(b)
 	return b[:n], err
 }

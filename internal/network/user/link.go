@@ -139,6 +139,10 @@ func (l *link) take() []*stack.PacketBuffer {
 	return packets
 }
 
+// packetOverhead is about what netstack needs to hold a packet, in bytes: many
+// small ones count for more than what is in them.
+const packetOverhead = 512
+
 // send queues a packet that begins with its Ethernet header; it takes a
 // reference of its own.
 func (l *link) send(pkt *stack.PacketBuffer) tcpip.Error {
@@ -152,7 +156,7 @@ func (l *link) send(pkt *stack.PacketBuffer) tcpip.Error {
 		return &tcpip.ErrNoBufferSpace{}
 	}
 	l.queue = append(l.queue, pkt.IncRef())
-	l.queued += pkt.Size()
+	l.queued += pkt.Size() + packetOverhead
 	select {
 	case l.wake <- struct{}{}:
 	default:
