@@ -232,7 +232,6 @@ func TestStories(t *testing.T) {
 			"random":       random,
 			"same":         same,
 			"hostserver":   hostServer,
-			"fault":        fault,
 			"nothing":      nothing,
 			"lines":        lines,
 			"ask":          ask,
@@ -407,20 +406,6 @@ func hostServer(ts *testscript.TestScript, neg bool, args []string) {
 		}
 	}()
 	ts.Setenv(args[0], strconv.Itoa(l.Addr().(*net.TCPAddr).Port))
-}
-
-// fault STEP=kill|fail, or none: the next daemon has this fault, see steps.Injected.
-func fault(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) != 1 {
-		ts.Fatalf("usage: fault STEP=kill|fail | none")
-	}
-	h := homeOf(ts)
-	_ = h.banger("daemon", "stop").Run()
-	value := args[0]
-	if value == "none" {
-		value = ""
-	}
-	ts.Setenv("BANGER_FAULT", value)
 }
 
 // condition is what a story can ask before it goes on.

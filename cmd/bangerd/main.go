@@ -18,6 +18,7 @@ import (
 	"banger.dev/banger/internal/daemon"
 	"banger.dev/banger/internal/monitor"
 	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/steps"
 	"banger.dev/banger/internal/vmm"
 	"banger.dev/banger/internal/vmm/qemu"
 )
@@ -70,7 +71,7 @@ func serve() error {
 	level := new(slog.LevelVar)
 	log := slog.New(slog.NewTextHandler(daemon.NewLog(layout), &slog.HandlerOptions{Level: level}))
 	return daemon.Run(ctx, daemon.Config{
-		Layout: layout, Settings: settings, Reload: load, Fault: os.Getenv("BANGER_FAULT"), Log: log, Level: level,
+		Layout: layout, Settings: settings, Reload: load, Steps: steps.Runner{Fault: faults(layout)}, Log: log, Level: level,
 	})
 }
 

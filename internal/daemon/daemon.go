@@ -42,9 +42,11 @@ type Config struct {
 	Settings config.Config
 	// Reload reads the settings anew; it is called at each SIGHUP.
 	Reload func() (config.Config, error)
-	Fault  string // see steps.Injected
-	Log    *slog.Logger
-	Level  *slog.LevelVar // of Log
+	Steps  steps.Runner // without faults but in tests
+	// Platform is what this host offers; nil: as it is, with QEMU.
+	Platform func() lifecycle.Platform
+	Log      *slog.Logger
+	Level    *slog.LevelVar // of Log
 }
 
 // Run is the daemon, until ctx ends or a client stops it. VMs stay as they are.
@@ -120,18 +122,18 @@ func openCache(cfg Config) cache {
 
 // wire puts the parts together.
 func wire(cfg Config, settings *settings, db *store.DB, cached cache, observed *observation) (*lifecycle.Manager, error) {
-	fault, err := steps.Injected(cfg.Fault)
-	if err != nil {
-		return nil, err
-	}
 	binary, err := os.Executable()
 	if err != nil {
 		return nil, err
 	}
+	platform := cfg.Platform
+	if platform == nil {
+		platform = newPlatform()
+	}
 	return lifecycle.New(lifecycle.Deps{
 		Owner:     os.Getuid(),
 		Layout:    cfg.Layout,
-		Platform:  newPlatform(),
+		Platform:  platform,
 		Network:   settings.network,
 		Rows:      db,
 		Images:    cached.images,
@@ -142,7 +144,7 @@ func wire(cfg Config, settings *settings, db *store.DB, cached cache, observed *
 		Monitors:  monitors{monitor.Spawner{Binary: binary}},
 		Processes: processes{},
 		Ports:     ports{},
-		Steps:     steps.Runner{Fault: fault},
+		Steps:     cfg.Steps,
 		Log:       cfg.Log,
 	}), nil
 }

@@ -162,7 +162,7 @@ func (m *Manager) insert(ctx context.Context, rec *banger.Record) (err error) {
 func (m *Manager) furnish(ctx context.Context, rec *banger.Record, report banger.ProgressFunc) (banger.Image, error) {
 	var image banger.Image
 	var kernel banger.Kernel
-	err := m.Steps.Run(ctx,
+	err := m.Steps.Run(ctx, rec.ID,
 		steps.Step{Name: "create.image", Do: func(ctx context.Context) (err error) {
 			image, err = m.Images.Resolve(ctx, rec.Spec.Image, report)
 			return err

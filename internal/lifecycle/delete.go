@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/steps"
 )
 
 // Delete removes a VM and all that is its own. It works from every state; a
@@ -70,16 +71,19 @@ func (m *Manager) discard(ctx context.Context, rec banger.Record) error {
 	if err := m.teardown(ctx, rec.ID); err != nil {
 		return err
 	}
-	files := m.files(rec.ID)
-	if err := errors.Join(m.unlinkKeys(rec), os.RemoveAll(files.Run), os.RemoveAll(files.Dir)); err != nil {
-		return err
-	}
-	return m.Rows.Delete(ctx, rec.ID, func(last banger.Record) banger.Event {
-		if last.Creating { // nobody was told that it was made
-			return banger.Event{}
-		}
-		return eventOf(ctx, banger.EventVMDeleted, last)
-	})
+	return m.Steps.Run(ctx, rec.ID,
+		steps.Step{Name: "delete.files", Do: func(context.Context) error {
+			return errors.Join(m.unlinkKeys(rec), os.RemoveAll(m.files(rec.ID).Dir))
+		}},
+		steps.Step{Name: "delete.row", Do: func(ctx context.Context) error {
+			return m.Rows.Delete(ctx, rec.ID, func(last banger.Record) banger.Event {
+				if last.Creating { // nobody was told that it was made
+					return banger.Event{}
+				}
+				return eventOf(ctx, banger.EventVMDeleted, last)
+			})
+		}},
+	)
 }
 
 func (m *Manager) setDeleting(id string, is bool) {

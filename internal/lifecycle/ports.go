@@ -80,7 +80,7 @@ func (m *Manager) changePorts(ctx context.Context, ref string, change func(bange
 		return m.observe(rec), Outcome{}, nil
 	}
 	ctx = context.WithoutCancel(ctx) // what is begun is finished
-	err = m.Steps.Run(ctx,
+	err = m.Steps.Run(ctx, rec.ID,
 		steps.Step{Name: "port.row", Do: func(ctx context.Context) (err error) {
 			rec, err = m.setPorts(ctx, rec, want)
 			return err

@@ -7,6 +7,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/monitor"
+	"banger.dev/banger/internal/steps"
 )
 
 // watchRetry is how long a live VM whose monitor does not answer is left alone
@@ -113,8 +114,25 @@ func (m *Manager) settleLocked(ctx context.Context, rec *banger.Record, lost str
 	if !exists(m.files(rec.ID).Handles()) && !m.exitIsNews(*rec) {
 		return false
 	}
+	ctx = context.WithoutCancel(ctx) // what is begun is finished
+	err := m.Steps.Run(ctx, rec.ID, steps.Step{Name: "end.row", Do: func(ctx context.Context) error {
+		return m.recordExit(ctx, rec, lost)
+	}})
+	if err != nil {
+		m.Log.ErrorContext(ctx, "record how a VM ended", "vm", rec.Name, "err", err)
+		return false
+	}
+	if err := m.teardown(ctx, rec.ID); err != nil {
+		m.Log.ErrorContext(ctx, "teardown of an ended VM", "vm", rec.Name, "err", err)
+	}
+	return true
+}
+
+// recordExit writes to the row how the VM's run ended, and tells of it unless
+// the row knew.
+func (m *Manager) recordExit(ctx context.Context, rec *banger.Record, lost string) error {
 	var known time.Time
-	updated, err := m.Rows.Update(context.WithoutCancel(ctx), rec.ID, func(r *banger.Record) error {
+	updated, err := m.Rows.Update(ctx, rec.ID, func(r *banger.Record) error {
 		if r.LastExit != nil {
 			known = r.LastExit.Time
 		}
@@ -132,14 +150,10 @@ func (m *Manager) settleLocked(ctx context.Context, rec *banger.Record, lost str
 		return e
 	})
 	if err != nil {
-		m.Log.ErrorContext(ctx, "record how a VM ended", "vm", rec.Name, "err", err)
-		return false
+		return err
 	}
 	*rec = updated
-	if err := m.teardown(context.WithoutCancel(ctx), rec.ID); err != nil {
-		m.Log.ErrorContext(ctx, "teardown of an ended VM", "vm", rec.Name, "err", err)
-	}
-	return true
+	return nil
 }
 
 // exitIsNews says whether exit.json tells of a run that the row does not know.

@@ -101,7 +101,7 @@ func (m *Manager) boot(ctx context.Context, rec *banger.Record, opts StartOption
 	}
 	report.Report(banger.Progress{Stage: "boot", Message: "boot " + rec.Name})
 	boot := bootPlan{m: m, platform: m.Platform(), opts: opts}
-	err := m.Steps.Run(ctx,
+	err := m.Steps.Run(ctx, rec.ID,
 		steps.Step{Name: "start.intent", Do: func(ctx context.Context) error {
 			updated, err := m.Rows.Update(ctx, rec.ID, func(r *banger.Record) error {
 				r.Intent, r.LastError = banger.IntentRunning, ""
@@ -130,35 +130,49 @@ func (m *Manager) failedStart(ctx context.Context, rec *banger.Record, cause err
 	clean := context.WithoutCancel(ctx)
 	// A monitor that can still be asked writes down how far the boot got.
 	answered := m.alive(rec.ID) && m.interrupt(clean, *rec)
-	if err := m.endProcesses(clean, rec.ID, answered); err != nil {
+	err := m.Steps.Run(clean, rec.ID, steps.Step{Name: "fail.processes", Do: func(clean context.Context) error {
+		return m.endProcesses(clean, rec.ID, answered)
+	}})
+	if err != nil {
 		m.Log.ErrorContext(ctx, "end a failed start", "vm", rec.Name, "err", err)
 	}
 	exit, _ := m.lastExit(rec.ID)
 	ended := m.exitIsNews(*rec)
 	failure := m.whyNotStarted(ctx, *rec, cause, exit, ended)
-	updated, err := m.Rows.Update(clean, rec.ID, func(r *banger.Record) error {
-		r.Intent, r.LastError = banger.IntentStopped, failure.Message
-		if errors.Is(context.Cause(ctx), errKilled) {
-			r.LastError = "" // as asked
-		}
+	said := failure.Message
+	if errors.Is(context.Cause(ctx), errKilled) {
+		said = "" // as asked
+	}
+	err = m.Steps.Run(clean, rec.ID, steps.Step{Name: "fail.row", Do: func(ctx context.Context) error {
+		return m.recordFailure(ctx, rec, said, failure.Message, exit, ended)
+	}})
+	if err != nil {
+		m.Log.ErrorContext(ctx, "record a failed start", "vm", rec.Name, "err", err)
+	}
+	if err := m.teardown(clean, rec.ID); err != nil {
+		m.Log.ErrorContext(ctx, "teardown after a failed start", "vm", rec.Name, "err", err)
+	}
+	return failure
+}
+
+// recordFailure writes a start that failed to the row, and tells why.
+func (m *Manager) recordFailure(ctx context.Context, rec *banger.Record, lastError, why string, exit monitor.Exit, ended bool) error {
+	updated, err := m.Rows.Update(ctx, rec.ID, func(r *banger.Record) error {
+		r.Intent, r.LastError = banger.IntentStopped, lastError
 		if ended {
 			r.LastExit = &exit.LastExit
 		}
 		return nil
 	}, func(r banger.Record) banger.Event {
 		e := eventOf(ctx, banger.EventVMStartFailed, r)
-		e.Reason = failure.Message
+		e.Reason = why
 		return e
 	})
 	if err != nil {
-		m.Log.ErrorContext(ctx, "record a failed start", "vm", rec.Name, "err", err)
-	} else {
-		*rec = updated
+		return err
 	}
-	if err := m.teardown(clean, rec.ID); err != nil {
-		m.Log.ErrorContext(ctx, "teardown after a failed start", "vm", rec.Name, "err", err)
-	}
-	return failure
+	*rec = updated
+	return nil
 }
 
 // whyNotStarted is the error of a start that failed with cause and, if ended is

@@ -8,6 +8,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/monitor"
+	"banger.dev/banger/internal/steps"
 )
 
 // Stop asks the guest to power off and kills it after timeout (0 is
@@ -25,10 +26,14 @@ func (m *Manager) Stop(ctx context.Context, ref string, timeout time.Duration) (
 		vm, _ := m.settle(ctx, &rec)
 		return vm, Outcome{}, nil
 	}
-	if rec, err = m.setIntent(ctx, rec.ID, banger.IntentStopped); err != nil {
-		return banger.VM{}, Outcome{}, err
+	if err := m.Steps.Run(ctx, rec.ID, m.wantStopped("stop.intent", &rec)); err != nil {
+		return banger.VM{}, Outcome{}, plainStep(err)
 	}
-	killed, err := m.shutdown(ctx, rec, timeout)
+	var killed bool
+	err = m.Steps.Run(ctx, rec.ID, steps.Step{Name: "stop.guest", Do: func(ctx context.Context) (err error) {
+		killed, err = m.shutdown(ctx, rec, timeout)
+		return err
+	}})
 	answered, out := err == nil, Outcome{Changed: true}
 	switch {
 	case err != nil && ctx.Err() != nil:
@@ -39,7 +44,7 @@ func (m *Manager) Stop(ctx context.Context, ref string, timeout time.Duration) (
 	case err != nil && !errors.Is(err, context.DeadlineExceeded) && m.awaitFree(ctx, rec.ID, exitTimeout) == nil:
 		// It was ending by itself.
 	case err != nil:
-		out.Note = fmt.Sprintf("its monitor did not answer (%v), so it was killed", err)
+		out.Note = fmt.Sprintf("its monitor did not answer (%v), so it was killed", steps.Cause(err))
 	case killed:
 		out.Note = fmt.Sprintf("the guest did not power off within %s, so it was killed", timeout)
 	}
@@ -76,11 +81,18 @@ func (m *Manager) Kill(ctx context.Context, ref string) (banger.VM, Outcome, err
 		}
 		return vm, Outcome{}, nil
 	}
-	if rec, err = m.setIntent(ctx, rec.ID, banger.IntentStopped); err != nil {
-		return banger.VM{}, Outcome{}, err
+	if err := m.Steps.Run(ctx, rec.ID, m.wantStopped("kill.intent", &rec)); err != nil {
+		return banger.VM{}, Outcome{}, plainStep(err)
 	}
 	m.cancel(m.starting, rec.ID, errKilled)
-	answered := m.alive(rec.ID) && m.interrupt(ctx, rec)
+	var answered bool
+	err = m.Steps.Run(context.WithoutCancel(ctx), rec.ID, steps.Step{Name: "kill.vmm", Do: func(ctx context.Context) error {
+		answered = m.alive(rec.ID) && m.interrupt(ctx, rec)
+		return nil
+	}})
+	if err != nil { // what is left of it is ended below
+		m.Log.ErrorContext(ctx, "kill a VM", "vm", rec.Name, "err", err)
+	}
 	unlock, err := m.acquire(ctx, rec)
 	if err != nil {
 		return banger.VM{}, Outcome{}, err
@@ -116,18 +128,28 @@ func (m *Manager) interrupt(ctx context.Context, rec banger.Record) (answered bo
 	return false
 }
 
-func (m *Manager) setIntent(ctx context.Context, id string, intent banger.Intent) (banger.Record, error) {
-	return m.Rows.Update(ctx, id, func(r *banger.Record) error {
-		r.Intent = intent
-		return nil
-	})
+// wantStopped is the step that notes that a VM is not to run.
+func (m *Manager) wantStopped(name string, rec *banger.Record) steps.Step {
+	return steps.Step{Name: name, Do: func(ctx context.Context) error {
+		updated, err := m.Rows.Update(ctx, rec.ID, func(r *banger.Record) error {
+			r.Intent = banger.IntentStopped
+			return nil
+		})
+		if err == nil {
+			*rec = updated
+		}
+		return err
+	}}
 }
 
 // ended settles a VM that a verb has ended; an ephemeral one is deleted. A
 // monitor that answered is given the time to write exit.json.
 func (m *Manager) ended(ctx context.Context, rec banger.Record, out Outcome, answered bool) (banger.VM, Outcome, error) {
 	clean := context.WithoutCancel(ctx)
-	if err := m.endProcesses(clean, rec.ID, answered); err != nil {
+	err := m.Steps.Run(clean, rec.ID, steps.Step{Name: "end.processes", Do: func(ctx context.Context) error {
+		return m.endProcesses(ctx, rec.ID, answered)
+	}})
+	if err != nil {
 		return banger.VM{}, Outcome{}, fmt.Errorf("VM %s: %w", rec.Name, err)
 	}
 	m.settleLocked(clean, &rec, monitor.ReasonKilled)

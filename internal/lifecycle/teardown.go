@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"os"
 	"time"
+
+	"banger.dev/banger/internal/steps"
 )
 
 const (
@@ -19,23 +21,25 @@ const (
 )
 
 // teardown ends everything that a VM has on this boot of the host. It is
-// idempotent and best effort: errors are joined. A failed start, a crash (by
-// reconcile), stop, kill and delete all call it. The order:
+// idempotent. A failed start, a crash (by reconcile), stop, kill and delete all
+// call it. The order:
 //
 //  1. the monitor, which takes its VMM with it
 //  2. the VMM, should it have been left
 //  3. wait until nobody holds the VM's lock; if somebody goes on to, the rest
 //     is left for another try, for it says who that is
 //  4. the sockets
-//  5. handles.json, which named the above
+//  5. handles.json, which named the above and, while it is there, says that
+//     the teardown is not over
 //
 // The caller holds the VM's lock in m.locks.
 func (m *Manager) teardown(ctx context.Context, id string) error {
-	if err := m.endProcesses(ctx, id, false); err != nil {
-		return err
-	}
 	files := m.files(id)
-	err := errors.Join(os.RemoveAll(files.Run), removeFile(files.Handles()))
+	err := m.Steps.Run(ctx, id,
+		steps.Step{Name: "teardown.processes", Do: func(ctx context.Context) error { return m.endProcesses(ctx, id, false) }},
+		steps.Step{Name: "teardown.sockets", Do: func(context.Context) error { return os.RemoveAll(files.Run) }},
+		steps.Step{Name: "teardown.handles", Do: func(context.Context) error { return removeFile(files.Handles()) }},
+	)
 	m.mu.Lock()
 	delete(m.seen, id)
 	m.mu.Unlock()

@@ -131,15 +131,18 @@ func (w *world) platform() lifecycle.Platform {
 	return p
 }
 
-func (w *world) step(name string) error {
+func (w *world) step(at steps.Point) error {
+	if at.After {
+		return nil
+	}
 	w.mu.Lock()
-	w.steps = append(w.steps, name)
+	w.steps = append(w.steps, at.Step)
 	fault := w.fault
 	w.mu.Unlock()
 	if fault == nil {
 		return nil
 	}
-	return fault(name)
+	return fault(at.Step)
 }
 
 var errFault = errors.New("a fault was asked for")
