@@ -18,7 +18,25 @@ const nameTries = 20
 // Check says what stands against a VM with this name and spec; "" is a name
 // still to be chosen. It changes nothing.
 func (m *Manager) Check(ctx context.Context, name string, spec banger.Spec) error {
-	spec = spec.WithDefaults()
+	if err := m.check(ctx, name, spec.WithDefaults()); err != nil {
+		return err
+	}
+	found, err := m.Rows.Find(ctx, m.Owner, name)
+	if err != nil {
+		return err
+	}
+	for _, r := range found {
+		if r.Name == name {
+			return banger.Errorf(banger.KindConflict, "a VM named %q exists already (id %s, created %s)", name, r.ID, r.Created.Format(time.DateTime)).
+				WithNext("banger vm delete %s, or choose another --name", name)
+		}
+	}
+	return nil
+}
+
+// check is Check but for whether the name is taken, which the insert of the row
+// finds out.
+func (m *Manager) check(ctx context.Context, name string, spec banger.Spec) error {
 	if name != "" {
 		if err := banger.ValidateName(name); err != nil {
 			return err
@@ -31,16 +49,6 @@ func (m *Manager) Check(ctx context.Context, name string, spec banger.Spec) erro
 	if spec.VMM != banger.VMMAuto && spec.VMM != p.VMM {
 		return banger.Errorf(banger.KindInvalid, "--vmm %s: this banger drives %s only", spec.VMM, p.VMM)
 	}
-	all, err := m.Rows.List(ctx, m.Owner)
-	if err != nil {
-		return err
-	}
-	for _, r := range all {
-		if r.Name == name {
-			return banger.Errorf(banger.KindConflict, "a VM named %q exists already (id %s, created %s)", name, r.ID, r.Created.Format(time.DateTime)).
-				WithNext("banger vm delete %s, or choose another --name", name)
-		}
-	}
 	return m.checkPorts(ctx, "", spec.Publish)
 }
 
@@ -48,10 +56,11 @@ func (m *Manager) Check(ctx context.Context, name string, spec banger.Spec) erro
 // ctx leaves nothing, but for a boot that fails: then the VM stays, stopped,
 // with its console to read; an ephemeral one does not.
 func (m *Manager) Create(ctx context.Context, name string, spec banger.Spec, start *StartOptions, report banger.ProgressFunc) (banger.Detail, error) {
-	if err := m.Check(ctx, name, spec); err != nil {
+	spec = spec.WithDefaults()
+	if err := m.check(ctx, name, spec); err != nil {
 		return banger.Detail{}, err
 	}
-	rec, err := m.newRecord(name, spec.WithDefaults())
+	rec, err := m.newRecord(name, spec)
 	if err != nil {
 		return banger.Detail{}, err
 	}
@@ -59,11 +68,9 @@ func (m *Manager) Create(ctx context.Context, name string, spec banger.Spec, sta
 		return banger.Detail{}, err
 	}
 	if start != nil { // before anything is fetched for a VM that could not start
-		_, done, err := m.admit(ctx, rec)
-		if err != nil {
+		if err := m.admissible(rec); err != nil {
 			return banger.Detail{}, err
 		}
-		done()
 	}
 	image, err := m.create(ctx, &rec, start, report)
 	if err != nil {
@@ -95,7 +102,11 @@ func (m *Manager) create(ctx context.Context, rec *banger.Record, start *StartOp
 	if err := m.insert(ctx, rec); err != nil {
 		return banger.Image{}, errors.Join(cancelled(ctx, *rec, err), m.Rows.Delete(context.WithoutCancel(ctx), rec.ID))
 	}
-	image, err := m.furnish(ctx, rec, report)
+	intent := banger.IntentStopped
+	if start != nil {
+		intent = banger.IntentRunning
+	}
+	image, err := m.furnish(ctx, rec, intent, report)
 	if err != nil {
 		return image, errors.Join(cancelled(ctx, *rec, err), m.discard(ctx, *rec))
 	}
@@ -158,8 +169,10 @@ func (m *Manager) insert(ctx context.Context, rec *banger.Record) (err error) {
 	return m.Rows.Insert(ctx, *rec)
 }
 
-// furnish fetches image and kernel, makes the disks and ends the creating.
-func (m *Manager) furnish(ctx context.Context, rec *banger.Record, report banger.ProgressFunc) (banger.Image, error) {
+// furnish fetches image and kernel, makes the disks and ends the creating. The
+// intent is what is to become of the VM next: written here, it costs the start no
+// transaction of its own.
+func (m *Manager) furnish(ctx context.Context, rec *banger.Record, intent banger.Intent, report banger.ProgressFunc) (banger.Image, error) {
 	var image banger.Image
 	var kernel banger.Kernel
 	err := m.Steps.Run(ctx, rec.ID,
@@ -177,7 +190,7 @@ func (m *Manager) furnish(ctx context.Context, rec *banger.Record, report banger
 		steps.Step{Name: "create.keys", Do: func(context.Context) error { return m.makeKeys(*rec) }},
 		steps.Step{Name: "create.row", Do: func(ctx context.Context) (err error) {
 			*rec, err = m.Rows.Update(ctx, rec.ID, func(r *banger.Record) error {
-				r.Creating, r.ImageDigest, r.KernelDigest = false, image.Digest, kernel.Digest
+				r.Creating, r.ImageDigest, r.KernelDigest, r.Intent = false, image.Digest, kernel.Digest, intent
 				return nil
 			}, func(r banger.Record) banger.Event {
 				e := eventOf(ctx, banger.EventVMCreated, r)

@@ -385,3 +385,19 @@ func TestACreateThatWaitsForTheInitReturnsWhenItIsDone(t *testing.T) {
 		synctest.Wait()
 	})
 }
+
+// Each transaction is a sync of the disk or a turn at the one connection; their
+// number must not creep up.
+func TestACreateTakesThreeTransactions(t *testing.T) {
+	for what, start := range map[string]*lifecycle.StartOptions{"stopped": nil, "started": {}} {
+		inWorld(t, func(t *testing.T, w *world) {
+			before := w.db.Transactions()
+			if _, err := w.Create(t.Context(), "a", spec(), start, nil); err != nil {
+				t.Fatal(err)
+			}
+			if n := w.db.Transactions() - before; n > 3 {
+				t.Errorf("%s: %d transactions", what, n)
+			}
+		})
+	}
+}

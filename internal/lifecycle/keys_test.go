@@ -83,7 +83,7 @@ func TestAVMOfAnEarlierVersionGetsKeysWhenItStarts(t *testing.T) {
 	})
 }
 
-func checkPrivate(t *testing.T, files paths.VM) {
+func checkPrivate(t testing.TB, files paths.VM) {
 	t.Helper()
 	for _, file := range []string{files.SSHHostKey(), files.SSHKey()} {
 		if info, err := os.Stat(file); err != nil || info.Mode().Perm() != 0o600 {
@@ -92,7 +92,7 @@ func checkPrivate(t *testing.T, files paths.VM) {
 	}
 }
 
-func read(t *testing.T, file string) string {
+func read(t testing.TB, file string) string {
 	t.Helper()
 	b, err := os.ReadFile(file)
 	if err != nil {

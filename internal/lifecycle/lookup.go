@@ -14,12 +14,12 @@ const minPrefix = 4
 // lookup finds a VM by exact name, exact id, or unique prefix of its id, in
 // this order: a name may look like an id.
 func (m *Manager) lookup(ctx context.Context, ref string) (banger.Record, error) {
-	all, err := m.Rows.List(ctx, m.Owner)
+	found, err := m.Rows.Find(ctx, m.Owner, ref)
 	if err != nil {
 		return banger.Record{}, err
 	}
 	var matches []banger.Record
-	for _, r := range all {
+	for _, r := range found {
 		if r.Name == ref {
 			return r, nil
 		}
@@ -40,16 +40,7 @@ func (m *Manager) lookup(ctx context.Context, ref string) (banger.Record, error)
 
 // get reads the row with exactly this id.
 func (m *Manager) get(ctx context.Context, id string) (banger.Record, error) {
-	all, err := m.Rows.List(ctx, m.Owner)
-	if err != nil {
-		return banger.Record{}, err
-	}
-	for _, r := range all {
-		if r.ID == id {
-			return r, nil
-		}
-	}
-	return banger.Record{}, banger.Errorf(banger.KindNotFound, "no VM has the id %q", id).WithNext("banger vm list")
+	return m.Rows.Get(ctx, m.Owner, id)
 }
 
 // refresh reads a row again. It returns false when there is none any more; a

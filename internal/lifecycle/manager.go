@@ -21,6 +21,10 @@ type Rows interface {
 	// an event without a type is none.
 	Update(ctx context.Context, id string, change func(*banger.Record) error, tell ...func(after banger.Record) banger.Event) (banger.Record, error)
 	Delete(ctx context.Context, id string, tell ...func(last banger.Record) banger.Event) error // nil if it is gone
+	Get(ctx context.Context, owner int, id string) (banger.Record, error)                       // KindNotFound
+	// Find is those that ref may mean: the one of that name, and those whose ids
+	// begin so. Like Get it does not take longer where there are more.
+	Find(ctx context.Context, owner int, ref string) ([]banger.Record, error)
 	List(ctx context.Context, owner int) ([]banger.Record, error)
 }
 
@@ -120,14 +124,15 @@ type Deps struct {
 type Manager struct {
 	Deps
 	locks     keyed
-	admission sync.Mutex      // one start at a time counts the memory that is left
+	admission sync.Mutex      // one start at a time looks for the memory that is left
 	life      context.Context // ends with the daemon: the watchers' life
 	stop      context.CancelFunc
 	wg        sync.WaitGroup // watchers
 
 	mu       sync.Mutex
 	creating map[string]context.CancelCauseFunc // creates under way, by id, until their boot is over
-	starting map[string]context.CancelCauseFunc // boots under way, by id; their memory is spoken for
+	starting map[string]context.CancelCauseFunc // boots under way, by id
+	memory   map[string]banger.Bytes            // what VMs were started with, by id: those alive or starting, and some that were
 	seen     map[string]monitor.Status          // last status of each live VM, by id
 	watched  map[string]bool                    // a watcher follows this VM
 	deleting map[string]bool                    // its files are going, its row is still there
@@ -138,7 +143,7 @@ func New(deps Deps) *Manager {
 	life, stop := context.WithCancel(context.Background())
 	return &Manager{
 		Deps: deps, life: life, stop: stop,
-		creating: map[string]context.CancelCauseFunc{}, starting: map[string]context.CancelCauseFunc{},
+		creating: map[string]context.CancelCauseFunc{}, starting: map[string]context.CancelCauseFunc{}, memory: map[string]banger.Bytes{},
 		seen: map[string]monitor.Status{}, watched: map[string]bool{}, deleting: map[string]bool{},
 	}
 }

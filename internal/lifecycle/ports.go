@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -148,31 +149,33 @@ func (m *Manager) choosePorts(ports []banger.Port) ([]banger.Port, error) {
 
 // checkPorts says who has one of ports: a VM that runs, or a process.
 func (m *Manager) checkPorts(ctx context.Context, id string, ports []banger.Port) error {
-	if len(ports) == 0 {
-		return nil
-	}
-	all, err := m.Rows.List(ctx, m.Owner)
-	if err != nil {
-		return err
-	}
 	for _, p := range ports {
 		if p.HostPort == 0 {
 			continue
 		}
 		err := m.Ports.Probe(p)
-		if banger.KindOf(err) != banger.KindConflict {
-			if err != nil {
-				return err
-			}
-			continue
+		if banger.KindOf(err) == banger.KindConflict {
+			err = cmp.Or(m.publishedBy(ctx, id, p), err)
 		}
-		for _, r := range all {
-			if r.ID != id && slices.ContainsFunc(r.Spec.Publish, p.Overlaps) && m.alive(r.ID) {
-				return banger.Errorf(banger.KindConflict, "%s/%s of this host is in use by VM %s", p.Host(), p.Protocol, r.Name).
-					WithNext("another port, or banger vm port remove %s %s", r.Name, publishedRef(p))
-			}
+		if err != nil {
+			return err
 		}
+	}
+	return nil
+}
+
+// publishedBy is the error for a port that another VM than id has; nil if none
+// does.
+func (m *Manager) publishedBy(ctx context.Context, id string, p banger.Port) error {
+	all, err := m.Rows.List(ctx, m.Owner)
+	if err != nil {
 		return err
+	}
+	for _, r := range all {
+		if r.ID != id && slices.ContainsFunc(r.Spec.Publish, p.Overlaps) && m.alive(r.ID) {
+			return banger.Errorf(banger.KindConflict, "%s/%s of this host is in use by VM %s", p.Host(), p.Protocol, r.Name).
+				WithNext("another port, or banger vm port remove %s %s", r.Name, publishedRef(p))
+		}
 	}
 	return nil
 }

@@ -76,7 +76,7 @@ func (c client) SyncPorts(ctx context.Context, ports []banger.Port) error {
 	return nil
 }
 
-func ports(t *testing.T, words ...string) []banger.Port {
+func ports(t testing.TB, words ...string) []banger.Port {
 	t.Helper()
 	var all []banger.Port
 	for _, w := range words {
@@ -89,7 +89,7 @@ func ports(t *testing.T, words ...string) []banger.Port {
 	return all
 }
 
-func publishing(t *testing.T, words ...string) banger.Spec {
+func publishing(t testing.TB, words ...string) banger.Spec {
 	s := spec()
 	s.Publish = ports(t, words...)
 	return s

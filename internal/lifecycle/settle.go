@@ -23,6 +23,7 @@ func (m *Manager) watch(rec banger.Record) {
 		return
 	}
 	m.watched[rec.ID] = true
+	m.memory[rec.ID] = rec.Spec.Memory
 	m.wg.Go(func() { m.follow(rec.ID) })
 }
 

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -81,17 +83,23 @@ func errEnded(ref string) error {
 // the memory is spoken for, and other verbs can cancel the boot through the
 // context, until done is called: when the VM is alive, or will not be.
 func (m *Manager) admit(ctx context.Context, rec banger.Record) (booting context.Context, done func(), err error) {
-	p := m.Platform()
-	if p.Binary == "" {
-		return nil, nil, p.Missing
-	}
 	m.admission.Lock()
 	defer m.admission.Unlock()
-	if err := m.fits(ctx, rec, p.Host); err != nil {
+	if err := m.fits(rec); err != nil {
 		return nil, nil, err
 	}
 	booting, done = m.begin(ctx, m.starting, rec.ID)
+	m.mu.Lock()
+	m.memory[rec.ID] = rec.Spec.Memory
+	m.mu.Unlock()
 	return booting, done, nil
+}
+
+// admissible says whether admit would refuse a start now.
+func (m *Manager) admissible(rec banger.Record) error {
+	m.admission.Lock()
+	defer m.admission.Unlock()
+	return m.fits(rec)
 }
 
 // boot starts a VM that is not alive; the caller holds its lock.
@@ -103,6 +111,9 @@ func (m *Manager) boot(ctx context.Context, rec *banger.Record, opts StartOption
 	boot := bootPlan{m: m, platform: m.Platform(), opts: opts}
 	err := m.Steps.Run(ctx, rec.ID,
 		steps.Step{Name: "start.intent", Do: func(ctx context.Context) error {
+			if rec.Intent == banger.IntentRunning && rec.LastError == "" {
+				return nil // the create has written it
+			}
 			updated, err := m.Rows.Update(ctx, rec.ID, func(r *banger.Record) error {
 				r.Intent, r.LastError = banger.IntentRunning, ""
 				return nil
@@ -220,25 +231,54 @@ func describeExit(e monitor.Exit) string {
 	return s
 }
 
-// fits refuses a start when the VMs that run, or are being started, would want
-// more memory than there is. The caller holds admission.
-func (m *Manager) fits(ctx context.Context, rec banger.Record, host banger.Host) error {
-	all, err := m.Rows.List(ctx, m.Owner)
-	if err != nil {
-		return err
+// fits refuses a start for which there is no VMM, or when the VMs that run, or
+// are being started, would want more memory than there is. What is noted of them
+// is no less than they have: only when that is too much does it matter who of
+// them has ended. The caller holds admission.
+func (m *Manager) fits(rec banger.Record) error {
+	p := m.Platform()
+	if p.Binary == "" {
+		return p.Missing
 	}
-	total := rec.Spec.Memory
-	for _, r := range all {
-		// In this order: a VM is alive before it is no longer being started.
-		if r.ID != rec.ID && (m.isUnderway(m.starting, r.ID) || m.alive(r.ID)) {
-			total += r.Spec.Memory
-		}
+	total := m.spokenFor(rec)
+	if total > p.Memory {
+		m.forgetEnded()
+		total = m.spokenFor(rec)
 	}
-	if total > host.Memory {
-		return banger.Errorf(banger.KindConflict, "VM %s wants %s; with what the running VMs have that is %s, more than the host's %s", rec.Name, rec.Spec.Memory, total, host.Memory).
+	if total > p.Memory {
+		return banger.Errorf(banger.KindConflict, "VM %s wants %s; with what the running VMs have that is %s, more than the host's %s", rec.Name, rec.Spec.Memory, total, p.Memory).
 			WithNext("banger ps, then banger vm stop one of them")
 	}
 	return nil
+}
+
+// spokenFor is the memory of rec and of all other VMs of which it is noted.
+func (m *Manager) spokenFor(rec banger.Record) banger.Bytes {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	total := rec.Spec.Memory
+	for id, memory := range m.memory {
+		if id != rec.ID {
+			total += memory
+		}
+	}
+	return total
+}
+
+// forgetEnded takes off the notes of memory those of VMs that have ended.
+func (m *Manager) forgetEnded() {
+	m.mu.Lock()
+	ids := slices.Collect(maps.Keys(m.memory))
+	m.mu.Unlock()
+	for _, id := range ids {
+		// In this order: a VM is alive before it is no longer being started.
+		if m.isUnderway(m.starting, id) || m.alive(id) {
+			continue
+		}
+		m.mu.Lock()
+		delete(m.memory, id)
+		m.mu.Unlock()
+	}
 }
 
 // bootPlan is one start under way.

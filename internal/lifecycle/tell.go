@@ -49,14 +49,15 @@ func (m *Manager) noteStatus(ctx context.Context, id string, s monitor.Status) {
 	before, known := m.seen[id]
 	m.seen[id] = s
 	m.mu.Unlock()
-	if !known {
+	ready, turned := s.Ready && !before.Ready, s.Paused != before.Paused
+	if !known || (!ready && !turned) {
 		return
 	}
 	rec, err := m.get(ctx, id)
 	if err != nil {
 		return // it is being deleted
 	}
-	if s.Ready && !before.Ready {
+	if ready {
 		e := eventOf(ctx, banger.EventVMStarted, rec)
 		if s.Boots > 1 {
 			e.Type, e.Detail = banger.EventVMRebooted, map[string]string{"boots": strconv.Itoa(s.Boots)}
@@ -64,7 +65,7 @@ func (m *Manager) noteStatus(ctx context.Context, id string, s monitor.Status) {
 		m.Events.Emit(ctx, e)
 		m.booted(s)
 	}
-	if s.Paused != before.Paused {
+	if turned {
 		e := eventOf(ctx, banger.EventVMResumed, rec)
 		if s.Paused {
 			e.Type, e.Reason = banger.EventVMPaused, s.Reason

@@ -43,7 +43,7 @@ const owner = 1000
 // time passes only when everybody waits, and a goroutine left behind is a
 // failure.
 type world struct {
-	t       *testing.T
+	t       testing.TB
 	layout  paths.Layout
 	db      *store.DB
 	host    *host
@@ -70,7 +70,7 @@ func inWorld(t *testing.T, f func(t *testing.T, w *world)) {
 	})
 }
 
-func newWorld(t *testing.T, dir string) *world {
+func newWorld(t testing.TB, dir string) *world {
 	t.Helper()
 	w := &world{
 		t: t, host: newHost(), memory: 8 * banger.GiB,
@@ -391,7 +391,7 @@ func (w *world) beginStop(name string) <-chan result {
 	})
 }
 
-func pending(t *testing.T, what string, c <-chan result) {
+func pending(t testing.TB, what string, c <-chan result) {
 	t.Helper()
 	select {
 	case r := <-c:
@@ -401,7 +401,7 @@ func pending(t *testing.T, what string, c <-chan result) {
 }
 
 // wantKind fails the test unless err is of a kind.
-func wantKind(t *testing.T, err error, want banger.Kind) {
+func wantKind(t testing.TB, err error, want banger.Kind) {
 	t.Helper()
 	if got := banger.KindOf(err); got != want {
 		t.Errorf("error %q is of kind %q, want %q", err, got, want)
@@ -409,7 +409,7 @@ func wantKind(t *testing.T, err error, want banger.Kind) {
 }
 
 // wantWords fails the test unless s has all words.
-func wantWords(t *testing.T, s string, words ...string) {
+func wantWords(t testing.TB, s string, words ...string) {
 	t.Helper()
 	for _, word := range words {
 		if !strings.Contains(s, word) {

@@ -96,9 +96,21 @@ func tellOf(ctx context.Context, tx *sql.Tx, r banger.Record, tell []func(banger
 
 // Get is the record of owner's VM with exactly this id.
 func (d *DB) Get(ctx context.Context, owner int, id string) (banger.Record, error) {
+	d.transactions.Add(1)
 	r, err := one(d.db.QueryRowContext(ctx, `SELECT `+columns+` FROM vms WHERE owner = ? AND id = ?`, owner, id), id)
 	return r, failure(ctx, d.path, "read", err)
 }
+
+// Find is the records of owner that ref may mean, the oldest first: the one with
+// this name, and those whose ids begin so.
+func (d *DB) Find(ctx context.Context, owner int, ref string) ([]banger.Record, error) {
+	return d.query(ctx, findQuery, owner, ref, owner, ref, ref+"g")
+}
+
+// findQuery looks both halves up in an index. An id is of hexadecimal digits,
+// which all come before "g".
+const findQuery = `SELECT ` + columns + ` FROM vms WHERE owner = ? AND name = ?
+	UNION SELECT ` + columns + ` FROM vms WHERE owner = ? AND id >= ? AND id < ? ORDER BY created, id`
 
 // List is every record of owner, the oldest first.
 func (d *DB) List(ctx context.Context, owner int) ([]banger.Record, error) {
@@ -112,6 +124,7 @@ func (d *DB) All(ctx context.Context) ([]banger.Record, error) {
 }
 
 func (d *DB) query(ctx context.Context, query string, args ...any) ([]banger.Record, error) {
+	d.transactions.Add(1)
 	rows, err := d.db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, failure(ctx, d.path, "read", err)
@@ -130,6 +143,7 @@ func (d *DB) query(ctx context.Context, query string, args ...any) ([]banger.Rec
 
 // write runs f in one transaction, which is on disk when write returns nil.
 func (d *DB) write(ctx context.Context, what string, f func(*sql.Tx) error) error {
+	d.transactions.Add(1)
 	tx, err := d.db.BeginTx(ctx, nil)
 	if err != nil {
 		return failure(ctx, d.path, what, err)

@@ -12,6 +12,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	_ "modernc.org/sqlite" // the driver "sqlite"
 
@@ -23,6 +24,8 @@ import (
 type DB struct {
 	db   *sql.DB
 	path string
+
+	transactions atomic.Int64
 
 	mu      sync.Mutex
 	changed chan struct{} // closed, and made anew, at every write
@@ -49,6 +52,10 @@ func Open(ctx context.Context, path string, log *slog.Logger) (*DB, error) {
 	}
 	return d, nil
 }
+
+// Transactions is how many reads and writes of VMs there were, and writes of
+// events, each a transaction of its own: the most of what a verb costs.
+func (d *DB) Transactions() int64 { return d.transactions.Load() }
 
 // Close writes the journal back and closes the file.
 func (d *DB) Close() error { return d.db.Close() }

@@ -286,3 +286,49 @@ func TestNewerSchemaIsRefused(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+func TestFindIsByNameAndByTheBeginningOfTheID(t *testing.T) {
+	db := fresh(t)
+	for n, r := range []banger.Record{
+		{ID: "00aa000000000001", Name: "a", Owner: 1}, {ID: "00aa000000000002", Name: "00aa", Owner: 1},
+		{ID: "00ab000000000003", Name: "c", Owner: 1}, {ID: "00aa000000000004", Name: "00aa", Owner: 2},
+	} {
+		r.Created = time.Date(2025, 1, 2, 3, 4, 5, n, time.UTC)
+		insert(t, db, r)
+	}
+	for ref, want := range map[string]string{
+		"a": "a", "00aa": "a 00aa", "00a": "a 00aa c", "00aa000000000001": "a", "00aa00000000000": "a 00aa",
+		"00ab000000000003": "c", "0": "a 00aa c", "f": "", "g": "", "%": "", "00a_": "", "00AA": "",
+	} {
+		found, err := db.Find(t.Context(), 1, ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, r := range found {
+			names = append(names, r.Name)
+		}
+		if got := strings.Join(names, " "); got != want {
+			t.Errorf("%s: found %q, want %q", ref, got, want)
+		}
+	}
+}
+
+func TestFindReadsNoRowThatItDoesNotGive(t *testing.T) {
+	db := fresh(t)
+	rows, err := db.db.QueryContext(t.Context(), `EXPLAIN QUERY PLAN `+findQuery, 1, "a", 1, "a", "ag")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var id, parent, unused int
+		var detail string
+		if err := rows.Scan(&id, &parent, &unused, &detail); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(detail, "SCAN") {
+			t.Errorf("it reads all: %s", detail)
+		}
+	}
+}
