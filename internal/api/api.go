@@ -30,7 +30,7 @@ const (
 	RouteOperationEvents = "/v1/operations/{id}/events" // GET → NDJSON of Operation until it has ended; raw
 	RouteImages          = "/v1/images"                 // GET → []banger.Image, those in the cache
 	RouteKernels         = "/v1/kernels"                // GET → []banger.Kernel, those in the cache
-	RouteVMLogs          = "/v1/vms/{ref}/logs"         // GET ?follow=&since=&tail= → text/plain, the console, a time stamp a line; raw
+	RouteVMLogs          = "/v1/vms/{ref}/logs"         // GET ?source=&follow=&since=&tail=&places=&after= → text/plain, the console, a time stamp a line; raw
 	RouteVMClock         = "/v1/vms/{ref}/clock"        // POST → ClockReply: the guest's clock is set to the host's
 	RouteEvents          = "/v1/events"                 // GET ?after=&since=&vm=&type=&follow= → NDJSON of banger.Event; raw
 	RouteMetrics         = "/metrics"                   // GET → Prometheus' text form; raw
@@ -44,6 +44,16 @@ const (
 	HeaderRequestID = "X-Request-Id"        // names the request in the daemon's log, in errors and in events
 	HeaderLastEvent = "X-Banger-Last-Event" // of a stream of events: the id behind which it begins
 	HeaderLeaving   = "X-Banger-Leaving"    // the daemon ends and has not done what it was asked: ask the next one
+	HeaderVM        = "X-Banger-VM"         // of a VM's log: the VM's id
+	HeaderPlaces    = "X-Banger-Places"     // of a VM's log with ?places=true: PlacesKept or PlacesLost
+	HeaderPlace     = "X-Banger-Place"      // and the place at which it begins; none: before everything
+)
+
+// With ?places=true each line of a log comes behind its place and a space. A
+// later request goes on behind it with ?after=PLACE, also at another daemon.
+const (
+	PlacesKept = "kept" // nothing is missing behind ?after=
+	PlacesLost = "lost" // what was there has been forgotten; the rest comes
 )
 
 // Ping says who answers.

@@ -48,10 +48,12 @@ func (a *app) runDaemonLogs(ctx context.Context, follow bool) error {
 	if follow {
 		never = func() bool { return false }
 	}
+	ctx, unread := a.whileRead(ctx)
+	defer unread()
 	log, err := tail.Open(ctx, []string{layout.DaemonLogBefore(), path}, never)
 	if err != nil {
 		return banger.Errorf(banger.KindInternal, "the daemon's log cannot be read: %w", err)
 	}
 	defer func() { _ = log.Close() }()
-	return a.printText("log", log)
+	return a.outcome(ctx, a.printText("log", log))
 }

@@ -54,7 +54,9 @@ goes on, without a gap, with the next one. It does not start one for that.
 }
 
 func (a *app) runEvents(cmd *cobra.Command, opts *eventsOptions) error {
-	ctx, after := cmd.Context(), int64(-1)
+	ctx, unread := a.whileRead(cmd.Context())
+	defer unread()
+	after := int64(-1)
 	if opts.after != "" {
 		n, err := strconv.ParseInt(opts.after, 10, 64)
 		if err != nil || n < 0 {
@@ -76,14 +78,12 @@ func (a *app) runEvents(cmd *cobra.Command, opts *eventsOptions) error {
 	}
 	for {
 		after, err = a.printEvents(ctx, d, after, opts)
-		if ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err == nil || opts.noFollow || banger.KindOf(err) != banger.KindUnavailable || after < 0 {
-			return err
+		cut := banger.KindOf(err) == banger.KindUnavailable && !errors.Is(err, client.ErrSkew)
+		if ctx.Err() != nil || !cut || opts.noFollow || after < 0 {
+			return a.outcome(ctx, err)
 		}
 		if d, err = a.nextDaemon(ctx); err != nil {
-			return err
+			return a.outcome(ctx, err)
 		}
 	}
 }

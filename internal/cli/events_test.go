@@ -59,7 +59,7 @@ func TestLogsOptionsReachTheDaemon(t *testing.T) {
 	w := newWorld(t).withDaemon()
 	w.add("web", banger.StateRunning)
 	w.run("vm", "logs", "-f", "-n", "3", "--since", "2026-01-02T03:04:05.5+01:00", "web").want(t, 0, "2026-01-01 boot\x1b[31m\n", "")
-	if want := "logs web?follow=true&since=2026-01-02T02%3A04%3A05.5Z&tail=3"; w.asked[len(w.asked)-1] != want {
+	if want := "logs web?follow=true&places=true&since=2026-01-02T02%3A04%3A05.5Z&tail=3"; w.asked[len(w.asked)-1] != want {
 		t.Errorf("asked %q, want %s", w.asked, want)
 	}
 	before := time.Now().Add(-time.Hour)
@@ -69,13 +69,57 @@ func TestLogsOptionsReachTheDaemon(t *testing.T) {
 	}
 }
 
+// A console goes on behind the last line that came whole, with the next daemon,
+// and by the VM's id: its name may be another's by then.
+func TestLogsGoOnWithTheNextDaemon(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	id := w.add("web", banger.StateRunning).ID
+	w.consoles = []string{"", "log+16 one\nlog+24 tw", "log+24 two\nlog+32 thr", "log+40 three\n"}
+	w.run("vm", "logs", "-f", "-n", "0", "web").want(t, 0, "one\ntwo\nthree\n", "")
+	const rest = "&follow=true&places=true"
+	want := []string{"logs web?follow=true&places=true&tail=0", "logs " + id + "?after=log%2B8" + rest, "logs " + id + "?after=log%2B16" + rest, "logs " + id + "?after=log%2B24" + rest}
+	if !slices.Equal(w.asked, want) {
+		t.Errorf("asked %q, want %q", w.asked, want)
+	}
+}
+
 func TestLogsThatAreCutOff(t *testing.T) {
 	w := newWorld(t).withDaemon()
 	w.add("web", banger.StateRunning)
-	w.cutLogs = true
-	got := w.run("vm", "logs", "-f", "web")
-	if got.code != 1 || got.stderr != "banger: the daemon ended while the console of web was printed; try: banger vm logs --follow --since 1m web\n" {
+	w.consoles = []string{"log+16 one\n", ""}
+	got := w.run("vm", "logs", "web")
+	if got.code != 1 || got.stdout != "one\n" || !strings.Contains(got.stderr, "the daemon ended while the log of web was printed") || !strings.HasSuffix(got.stderr, "; try: banger vm logs web\n") {
 		t.Errorf("%+v", got)
+	}
+}
+
+// A daemon of another interface is said to be one, and not waited for.
+func TestEventsBesideAnotherInterface(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	w.streams = []string{eventSix, "skew"}
+	got := w.run("events")
+	if got.code != 1 || !strings.HasPrefix(got.stdout, "6 ") || !strings.Contains(got.stderr, "speaks version 99") {
+		t.Errorf("%+v", got)
+	}
+}
+
+// Who follows something that says nothing ends with the reader of what he says.
+func TestFollowersEndWithTheirReader(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	if err := os.MkdirAll(filepath.Dir(w.layout.DaemonLog()), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	reader, writer, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := reader.Close(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = writer.Close() }()
+	var stderr strings.Builder
+	if code := Run(t.Context(), w.process(strings.NewReader(""), writer, &stderr), []string{"daemon", "logs", "-f"}); code != exitSIGPIPE || stderr.String() != "" {
+		t.Errorf("code %d, %q", code, &stderr)
 	}
 }
 

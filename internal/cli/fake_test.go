@@ -44,7 +44,7 @@ type world struct {
 	noMonitor  bool // VMs have no monitor socket
 	interrupt  bool // operations take until they are cancelled, and this process gets a SIGINT
 	cancelled  chan struct{}
-	cutLogs    bool     // consoles are cut off
+	consoles   []string // what each stream of a console says; all but the last are cut off
 	streams    []string // what each stream of events says; all but the last are cut off
 
 	mu     sync.Mutex
@@ -95,10 +95,19 @@ func (w *world) withDaemon() *world {
 	mux.HandleFunc("POST "+api.RouteVMStop, w.verb("stop", func(rw http.ResponseWriter, ref string) { w.halt(rw, ref) }))
 	mux.HandleFunc("POST "+api.RouteVMKill, w.verb("kill", func(rw http.ResponseWriter, ref string) { w.halt(rw, ref) }))
 	mux.HandleFunc("GET "+api.RouteVMLogs, w.verb("logs", func(rw http.ResponseWriter, ref string) {
-		if w.find(rw, ref) != nil {
-			_, _ = io.WriteString(rw, "2026-01-01 boot\x1b[31m\n")
+		vm := w.find(rw, ref)
+		if vm == nil {
+			return
 		}
-		if w.cutLogs {
+		said := "log+16 2026-01-01 boot\x1b[31m\n"
+		if len(w.consoles) > 0 {
+			said, w.consoles = w.consoles[0], w.consoles[1:]
+			rw.Header().Set(api.HeaderPlace, "log+8")
+		}
+		rw.Header().Set(api.HeaderVM, vm.ID)
+		rw.Header().Set(api.HeaderPlaces, api.PlacesKept)
+		_, _ = io.WriteString(rw, said)
+		if len(w.consoles) > 0 {
 			_ = http.NewResponseController(rw).Flush()
 			panic(http.ErrAbortHandler)
 		}
@@ -143,6 +152,9 @@ func (w *world) tell(rw http.ResponseWriter, r *http.Request) {
 	after := r.URL.Query().Get("after")
 	if after == "" {
 		after = "5"
+	}
+	if said == "skew" {
+		rw.Header().Set(api.HeaderAPI, "99")
 	}
 	rw.Header().Set(api.HeaderLastEvent, after)
 	_, _ = io.WriteString(rw, said)

@@ -31,14 +31,25 @@ func (a *app) say(line string) {
 
 // printTable writes rows in columns; the first row is the heading.
 func printTable(w io.Writer, rows [][]string) error {
-	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	_, err := io.WriteString(w, tableOf(rows))
+	return err
+}
+
+// tableOf is rows in columns, without spaces at the ends of lines.
+func tableOf(rows [][]string) string {
+	var padded, out strings.Builder
+	table := tabwriter.NewWriter(&padded, 0, 0, 2, ' ', 0)
 	for _, row := range rows {
 		for i, cell := range row {
 			row[i] = escape(cell)
 		}
 		_, _ = fmt.Fprintln(table, strings.Join(row, "\t"))
 	}
-	return table.Flush()
+	_ = table.Flush() // a Builder takes everything
+	for line := range strings.Lines(padded.String()) {
+		out.WriteString(strings.TrimRight(line, " \n") + "\n")
+	}
+	return out.String()
 }
 
 // escape makes s safe to show on one line of a terminal: whatever a guest or a

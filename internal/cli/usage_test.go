@@ -95,6 +95,8 @@ func TestBadInput(t *testing.T) {
 		{"vm list web", 2, "no arguments"},
 		{"ps web", 2, "no arguments"},
 		{"vm logs", 2, "one VM"},
+		{"vm logs --vmm --serial web", 2, "two logs"},
+		{"vm logs --vmm --since 5m web", 2, "time stamps"},
 		{"events --type vm.stoped", 2, "vm.stopped"},
 		{"version x", 2, "no arguments"},
 		{"daemon bogus", 2, "bogus"},

@@ -82,7 +82,7 @@ func TestErrorKinds(t *testing.T) {
 
 func TestList(t *testing.T) {
 	w := newWorld(t).withDaemon()
-	w.run("vm", "list").want(t, 0, "NAME  ID  STATE  IMAGE  VCPUS  MEMORY  CREATED\n", "")
+	w.run("vm", "list").want(t, 0, "NAME  ID  STATE  IMAGE  VCPUS  MEMORY  CREATED  PORTS\n", "")
 	w.run("vm", "list", "-o", "json").want(t, 0, "[]\n", "")
 	w.run("ps", "-o", "json").want(t, 0, "[]\n", "")
 	w.run("ps", "-q").want(t, 0, "", "")
@@ -90,13 +90,13 @@ func TestList(t *testing.T) {
 	w.add("web", banger.StateRunning)
 	w.add("db", banger.StateStopped).Image = "evil\x1b[2J\nimage"
 	w.run("vm", "list").want(t, 0, strings.Join([]string{
-		"NAME  ID                STATE    IMAGE                 VCPUS  MEMORY  CREATED",
+		"NAME  ID                STATE    IMAGE                 VCPUS  MEMORY  CREATED      PORTS",
 		"web   00000000abcdef00  running  debian                1      1GiB    3 hours ago",
 		`db    00000000abcdef01  stopped  evil\x1b[2J\x0aimage  1      1GiB    3 hours ago`,
 		"",
 	}, "\n"), "")
 	w.run("ps").want(t, 0, strings.Join([]string{
-		"NAME  ID                STATE    IMAGE   VCPUS  MEMORY  CREATED",
+		"NAME  ID                STATE    IMAGE   VCPUS  MEMORY  CREATED      PORTS",
 		"web   00000000abcdef00  running  debian  1      1GiB    3 hours ago",
 		"",
 	}, "\n"), "")

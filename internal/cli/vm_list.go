@@ -74,10 +74,10 @@ func (a *app) runList(ctx context.Context, keep func(banger.VM) bool) error {
 }
 
 func vmRows(vms []banger.VM, now time.Time) [][]string {
-	rows := [][]string{{"NAME", "ID", "STATE", "IMAGE", "VCPUS", "MEMORY", "CREATED"}}
+	rows := [][]string{{"NAME", "ID", "STATE", "IMAGE", "VCPUS", "MEMORY", "CREATED", "PORTS"}}
 	for _, vm := range vms {
 		rows = append(rows, []string{
-			vm.Name, vm.ID, string(vm.State), vm.Image, strconv.Itoa(vm.VCPUs), vm.MemoryBytes.String(), ago(now, vm.Created),
+			vm.Name, vm.ID, string(vm.State), vm.Image, strconv.Itoa(vm.VCPUs), vm.MemoryBytes.String(), ago(now, vm.Created), portsLine(vm.Ports),
 		})
 	}
 	return rows

@@ -1,10 +1,10 @@
 package cli
 
 import (
-	"bufio"
 	"context"
 	"errors"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -12,81 +12,133 @@ import (
 	"banger.dev/banger/internal/client"
 )
 
+// The log that is not the default one, as the daemon calls it.
+const sourceVMM = "vmm"
+
+type logsOptions struct {
+	client.LogOptions
+	serial, vmm bool
+}
+
 func newLogsCommand(a *app) *cobra.Command {
-	opts := &client.LogOptions{Tail: -1}
+	opts := &logsOptions{LogOptions: client.LogOptions{Tail: -1}}
 	cmd := &cobra.Command{
 		Use:   "logs [flags] NAME",
-		Short: "Print a VM's console",
-		Long: `Print what a VM's kernel and init have written to its console, a time stamp a line. On a terminal
-control characters are shown rather than obeyed. With --follow it goes on until the VM has ended.
+		Short: "Print a VM's console, or what its VMM says",
+		Long: `Print what a VM's kernel and init have written to its serial console, a time stamp a line, or with --vmm what
+the VMM has said in its last run. On a terminal control characters are shown rather than obeyed. With --follow it
+goes on until the VM has ended; a daemon that is stopped or replaced meanwhile ends nothing, and no line is lost or
+repeated: it goes on with the next one, which others start.
 
   banger vm logs web | tail
-  banger vm logs -f --since 5m web`,
+  banger vm logs -f --since 5m web
+  banger vm logs --vmm web`,
 		Args:              oneVM(),
 		ValidArgsFunction: a.completeVMs(),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if opts.Follow && a.json {
+			switch {
+			case opts.Follow && a.json:
 				return usageError(cmd, "--follow and -o json do not go together: what follows has no end")
+			case opts.serial && opts.vmm:
+				return usageError(cmd, "--serial and --vmm do not go together: they are two logs")
+			case opts.vmm && !opts.Since.IsZero():
+				return usageError(cmd, "--vmm and --since do not go together: the VMM's lines have no time stamps")
+			case opts.vmm:
+				opts.Source = sourceVMM
 			}
-			return a.runLogs(cmd.Context(), args[0], *opts)
+			return a.runLogs(cmd.Context(), args[0], opts.LogOptions)
 		},
 	}
-	cmd.Flags().BoolVarP(&opts.Follow, "follow", "f", false, "go on with what is written, until the VM has ended")
-	cmd.Flags().Var(&sinceValue{&opts.Since}, "since", "leave out what is older: how long ago (5m), or a time as in RFC 3339")
-	cmd.Flags().VarP(&linesValue{&opts.Tail}, "tail", "n", "of what is there already only the last `N` lines")
+	flags := cmd.Flags()
+	flags.BoolVar(&opts.serial, "serial", false, "the serial console; this is the default")
+	flags.BoolVar(&opts.vmm, "vmm", false, "what the VMM itself says")
+	flags.BoolVarP(&opts.Follow, "follow", "f", false, "go on with what is written, until the VM has ended")
+	flags.Var(&sinceValue{&opts.Since}, "since", "leave out what is older: how long ago (5m), or a time as in RFC 3339")
+	flags.VarP(&linesValue{&opts.Tail}, "tail", "n", "of what is there already only the last `N` lines")
 	return cmd
 }
 
 func (a *app) runLogs(ctx context.Context, ref string, opts client.LogOptions) error {
+	ctx, unread := a.whileRead(ctx)
+	defer unread()
 	d, err := a.connect(ctx)
 	if err != nil {
 		return err
 	}
-	console, err := d.LogsVM(ctx, ref, opts)
+	stream, err := d.LogsVM(ctx, ref, opts)
 	if err != nil {
 		return err
 	}
-	defer console.Close()
-	err = a.printText("console", console)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		return banger.Errorf(banger.KindUnavailable, "the daemon ended while the console of %s was printed", ref).
-			WithNext("banger vm logs --follow --since 1m %s", ref)
+	if a.json {
+		defer stream.Close()
+		return a.printLogJSON(stream)
 	}
-	return err
+	for {
+		err := a.printLog(stream)
+		stream.Close()
+		if !opts.Follow && banger.KindOf(err) == banger.KindUnavailable {
+			return banger.Errorf(banger.KindUnavailable, "the daemon ended while the log of %s was printed: %w", ref, err).WithNext("banger vm logs %s", ref)
+		}
+		if ctx.Err() != nil || banger.KindOf(err) != banger.KindUnavailable {
+			return a.outcome(ctx, err)
+		}
+		if stream, err = a.resumeLog(ctx, stream, opts); err != nil {
+			return a.outcome(ctx, err)
+		}
+	}
 }
 
-// printText copies text to stdout, escaped if that is a terminal; with -o json
-// it is the value of an object's one key.
-func (a *app) printText(key string, text io.Reader) error {
-	if a.json {
-		whole, err := io.ReadAll(text)
+// resumeLog goes on behind a stream that was cut off, with the next daemon.
+func (a *app) resumeLog(ctx context.Context, cut *client.LogStream, opts client.LogOptions) (*client.LogStream, error) {
+	if cut.After != "" {
+		opts.After, opts.Tail = cut.After, -1
+	}
+	for {
+		d, err := a.nextDaemon(ctx)
+		if err != nil {
+			return nil, err
+		}
+		stream, err := d.LogsVM(ctx, cut.VM, opts)
+		if err != nil && banger.KindOf(err) == banger.KindUnavailable && !errors.Is(err, client.ErrSkew) && ctx.Err() == nil {
+			continue // it has just gone too
+		}
+		if err == nil && stream.Lost {
+			a.remark("so much was written meanwhile that some of it is gone")
+		}
+		return stream, err
+	}
+}
+
+// printLog prints a log until its end, which is nil.
+func (a *app) printLog(stream *client.LogStream) error {
+	show := func(line []byte) string { return string(line) }
+	if isTerminal(a.Stdout) {
+		show = func(line []byte) string { return escapeLines(string(line)) }
+	}
+	for {
+		line, err := stream.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
 		if err != nil {
 			return err
 		}
-		return a.printJSON(map[string]string{key: string(whole)})
-	}
-	if !isTerminal(a.Stdout) {
-		_, err := io.Copy(a.Stdout, text)
-		return err
-	}
-	return copyEscaped(a.Stdout, text)
-}
-
-// copyEscaped copies in to out with control characters escaped, whole lines at
-// a time where they are not huge, so that no character is cut in two.
-func copyEscaped(out io.Writer, in io.Reader) error {
-	reader := bufio.NewReaderSize(in, 64<<10)
-	for {
-		line, err := reader.ReadSlice('\n')
-		if _, werr := io.WriteString(out, escapeLines(string(line))); werr != nil {
-			return werr
-		}
-		switch {
-		case errors.Is(err, bufio.ErrBufferFull):
-		case errors.Is(err, io.EOF):
-			return nil
-		case err != nil:
+		if _, err := io.WriteString(a.Stdout, show(line)); err != nil {
 			return err
 		}
+	}
+}
+
+func (a *app) printLogJSON(stream *client.LogStream) error {
+	var whole strings.Builder
+	for {
+		line, err := stream.Next()
+		if errors.Is(err, io.EOF) {
+			return a.printJSON(map[string]string{"console": whole.String()})
+		}
+		if err != nil {
+			return err
+		}
+		whole.Write(line)
 	}
 }

@@ -31,6 +31,10 @@ import (
 // ErrNotRunning is the cause of the errors of a daemon that is not there.
 var ErrNotRunning = errors.New("the daemon is not running")
 
+// ErrSkew is the cause of the errors of a daemon with another interface: waiting
+// for it to answer is of no use.
+var ErrSkew = errors.New("another version of the interface")
+
 // errLost is the cause of the errors of a request that got no whole reply.
 var errLost = errors.New("the daemon ended while it was asked")
 
@@ -277,6 +281,7 @@ func (c *Client) check(reply *http.Response, anyVersion bool) error {
 func skew(spoken int, build string) error {
 	err := banger.Errorf(banger.KindUnavailable, "the daemon (%s) speaks version %d of their interface, this banger (%s) version %d",
 		build, spoken, version.String(), api.Version)
+	err.Err = ErrSkew
 	if spoken > api.Version {
 		return err.WithNext("upgrade banger, or give this build a BANGER_HOME of its own")
 	}

@@ -46,10 +46,19 @@ func TestVerbs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text, err := io.ReadAll(console)
-	if console.Close(); err != nil || string(text) != "booting\nready\n" {
-		t.Errorf("%q, %v", text, err)
+	first, err := console.Next()
+	if console.Close(); err != nil || string(first) != "booting\n" || console.VM != op.Result.ID {
+		t.Errorf("%q of %s, %v", first, console.VM, err)
 	}
+	console, err = c.LogsVM(ctx, "box", LogOptions{Tail: -1, After: console.After})
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := console.Next()
+	if _, end := console.Next(); err != nil || string(second) != "ready\n" || end != io.EOF {
+		t.Errorf("%q, %v, %v", second, err, end)
+	}
+	console.Close()
 	if vms, err := c.ListVMs(ctx); err != nil || len(vms) != 1 {
 		t.Errorf("%v, %v", vms, err)
 	}

@@ -2,11 +2,8 @@ package client
 
 import (
 	"context"
-	"io"
 	"net/http"
 	"net/url"
-	"strconv"
-	"time"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
@@ -66,37 +63,6 @@ func (c *Client) AddPorts(ctx context.Context, ref string, ports []banger.Port) 
 // banger.ParsePublished reads it, name.
 func (c *Client) RemovePorts(ctx context.Context, ref string, names []string) (api.VerbReply, error) {
 	return askVM[api.VerbReply](ctx, c, http.MethodDelete, api.RouteVMPorts, ref, url.Values{"port": names}, nil)
-}
-
-// LogOptions say which part of a console is wanted.
-type LogOptions struct {
-	Follow bool      // what is yet to come too, until the VM has ended
-	Since  time.Time // zero: from the first line there is
-	Tail   int       // of what is there already only the last lines; -1: all
-}
-
-// LogsVM is a VM's console, a time stamp a line. A read error means that there
-// was more.
-func (c *Client) LogsVM(ctx context.Context, ref string, opts LogOptions) (io.ReadCloser, error) {
-	path, err := vmPath(api.RouteVMLogs, ref)
-	if err != nil {
-		return nil, err
-	}
-	query := url.Values{}
-	if opts.Follow {
-		query.Set("follow", "true")
-	}
-	if !opts.Since.IsZero() {
-		query.Set("since", opts.Since.UTC().Format(time.RFC3339Nano))
-	}
-	if opts.Tail >= 0 {
-		query.Set("tail", strconv.Itoa(opts.Tail))
-	}
-	reply, err := c.send(ctx, request{method: http.MethodGet, path: path, query: query})
-	if err != nil {
-		return nil, err
-	}
-	return reply.Body, nil
 }
 
 // CreateVM makes a VM, and starts it if req says so. It returns when that is

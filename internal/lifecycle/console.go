@@ -9,47 +9,120 @@ import (
 	"os"
 	"time"
 
+	"banger.dev/banger"
 	"banger.dev/banger/internal/monitor"
+	"banger.dev/banger/internal/paths"
 	"banger.dev/banger/internal/tail"
 )
 
-// ConsoleOptions say which part of a console is wanted.
+// Source is a log of a VM.
+type Source string
+
+// The sources.
+const (
+	SourceSerial Source = "serial" // what the guest writes to its console, a time stamp a line
+	SourceVMM    Source = "vmm"    // what the VMM says, of its last run
+)
+
+// ConsoleOptions say which part of a log is wanted.
 type ConsoleOptions struct {
-	Follow bool      // what is yet to come too, until the VM has ended
-	Since  time.Time // zero: from the first line there is
-	Tail   int       // of what is there already only the last lines; -1: all
+	Source Source     // "": serial
+	Follow bool       // what is yet to come too, until the VM has ended
+	Since  time.Time  // zero: from the first line there is
+	Tail   int        // of what is there already only the last lines; -1: all
+	After  tail.Place // where an earlier reader has stopped; zero: none has
+	Places bool       // before each line the place behind it, and a space
 }
 
-// Console is the guest's console, whole lines of it. With Follow it ends when
-// the VM has ended, with ctx's error when ctx has. A line that is torn by a
-// reader's slowness over two rotations of the files is lost, nothing else is.
-func (m *Manager) Console(ctx context.Context, ref string, opts ConsoleOptions) (io.ReadCloser, error) {
+// Console is a log of a VM, whole lines of it.
+type Console struct {
+	io.ReadCloser
+	VM string // its id
+	// Begin is the place of the first line, as far as it is known: zero is before
+	// everything.
+	Begin tail.Place
+	// Lost says that lines behind ConsoleOptions.After are gone; what comes is
+	// the rest.
+	Lost bool
+}
+
+// Console is what the guest, or its VMM, has said. With Follow it ends when the
+// VM has ended, with ctx's error when ctx has. A line that is torn by a reader's
+// slowness over two rotations of the files is lost, nothing else is.
+func (m *Manager) Console(ctx context.Context, ref string, opts ConsoleOptions) (*Console, error) {
 	rec, err := m.lookup(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	files := m.files(rec.ID)
+	files, err := logFiles(m.files(rec.ID), opts.Source)
+	if err != nil {
+		return nil, err
+	}
 	var ended func() bool
 	if opts.Follow {
 		ended = func() bool { return !m.alive(rec.ID) }
 	}
-	all, err := tail.Open(ctx, []string{files.Console(1), files.Console(0)}, ended)
+	all, err := tail.Open(ctx, files, ended)
 	if err != nil {
 		return nil, err
 	}
-	c := &wantedLines{lines: bufio.NewReader(all), closer: all, since: opts.Since}
-	if opts.Tail >= 0 {
-		c.skip = max(0, c.linesNow(files.Console(1))+c.linesNow(files.Console(0))-opts.Tail)
+	found, err := all.Skip(opts.After)
+	if err != nil {
+		return nil, errors.Join(err, all.Close())
 	}
-	return c, nil
+	c := &wantedLines{lines: tail.NewLines(all), closer: all, since: opts.Since, places: opts.Places}
+	console := &Console{ReadCloser: c, VM: rec.ID, Lost: !found}
+	if found {
+		console.Begin = opts.After
+	}
+	if opts.Tail >= 0 {
+		err = c.skipTo(opts.Tail, files, &console.Begin)
+	}
+	if err != nil {
+		return nil, errors.Join(err, all.Close())
+	}
+	return console, nil
+}
+
+// skipTo leaves out all lines that are there but the last few.
+func (c *wantedLines) skipTo(last int, files []string, behind *tail.Place) error {
+	there := 0
+	for _, path := range files {
+		there += c.linesNow(path)
+	}
+	for there > last {
+		line, err := c.lines.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		*behind = line.Behind
+		if !c.before(line.Text) {
+			there--
+		}
+	}
+	return nil
+}
+
+// logFiles are the files of a log, the oldest first.
+func logFiles(files paths.VM, source Source) ([]string, error) {
+	switch source {
+	case "", SourceSerial:
+		return []string{files.Console(1), files.Console(0)}, nil
+	case SourceVMM:
+		return []string{files.VMMLog()}, nil
+	}
+	return nil, banger.Errorf(banger.KindInvalid, "there is no log %q of a VM: there are %s and %s", source, SourceSerial, SourceVMM)
 }
 
 // wantedLines leaves out the lines that are not wanted.
 type wantedLines struct {
-	lines  *bufio.Reader
+	lines  *tail.Lines
 	closer io.Closer
 	since  time.Time
-	skip   int    // lines still to be left out
+	places bool
 	rest   []byte // of a line that did not fit into the last Read
 }
 
@@ -57,13 +130,12 @@ func (c *wantedLines) Close() error { return c.closer.Close() }
 
 func (c *wantedLines) Read(p []byte) (int, error) {
 	for len(c.rest) == 0 {
-		line, err := c.lines.ReadBytes('\n')
-		if len(line) > 0 && c.wanted(line) {
-			c.rest = line
-			break
-		}
+		line, err := c.lines.Next()
 		if err != nil {
 			return 0, err
+		}
+		if !c.before(line.Text) {
+			c.rest = c.text(line)
 		}
 	}
 	n := copy(p, c.rest)
@@ -71,20 +143,19 @@ func (c *wantedLines) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func (c *wantedLines) wanted(line []byte) bool {
-	if c.skip > 0 {
-		if c.before(line) {
-			return false
-		}
-		c.skip--
-		return false
+func (c *wantedLines) text(line tail.Line) []byte {
+	if !c.places {
+		return line.Text
 	}
-	return !c.before(line)
+	return append([]byte(line.Behind.String()+" "), line.Text...)
 }
 
 // before says whether a line was written before what is wanted. One without a
 // stamp is of unknown age, and wanted.
 func (c *wantedLines) before(line []byte) bool {
+	if c.since.IsZero() {
+		return false
+	}
 	at, ok := monitor.StampOf(line)
 	return ok && at.Before(c.since)
 }

@@ -2,6 +2,7 @@ package lifecycle_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"banger.dev/banger/internal/lifecycle"
 	"banger.dev/banger/internal/monitor"
 	"banger.dev/banger/internal/request"
+	"banger.dev/banger/internal/tail"
 )
 
 // told are the events since the last call, as "type name reason".
@@ -243,5 +245,65 @@ func TestPartsOfTheConsole(t *testing.T) {
 				t.Errorf("%+v: %q %v, want %q", c.opts, got, err, c.want)
 			}
 		}
+	})
+}
+
+// Whoever goes on behind the last line he got misses none and gets none twice,
+// be it at another daemon and after a rotation.
+func TestTheConsoleGoesOnBehindAPlace(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		files := w.layout.VM(w.create("a").ID)
+		put := func(n int, text string) {
+			t.Helper()
+			if err := os.WriteFile(files.Console(n), []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		read := func(opts lifecycle.ConsoleOptions) (lines []string, c *lifecycle.Console) {
+			t.Helper()
+			c, err := w.Console(t.Context(), "a", opts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b, err := io.ReadAll(c)
+			if err := errors.Join(err, c.Close()); err != nil {
+				t.Fatal(err)
+			}
+			return strings.SplitAfter(string(b), "\n"), c
+		}
+		put(0, "one\ntwo\n")
+		lines, c := read(lifecycle.ConsoleOptions{Tail: -1, Places: true})
+		place, text, _ := strings.Cut(lines[0], " ")
+		if text != "one\n" || c.VM != w.row("a").ID || c.Lost {
+			t.Fatalf("%q %+v", lines, c)
+		}
+		after, err := tail.ParsePlace(place)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, c = read(lifecycle.ConsoleOptions{Tail: 0})
+		w.Close()
+		w.boot()
+		put(1, "one\ntwo\n")
+		put(0, "three\n")
+		if lines, c := read(lifecycle.ConsoleOptions{Tail: -1, After: after}); strings.Join(lines, "") != "two\nthree\n" || c.Lost || c.Begin != after {
+			t.Errorf("%q %+v", lines, c)
+		}
+		if lines, _ := read(lifecycle.ConsoleOptions{Tail: -1, After: c.Begin}); strings.Join(lines, "") != "three\n" {
+			t.Errorf("%q behind %v", lines, c.Begin)
+		}
+		put(1, "three\n")
+		put(0, "four\n")
+		if lines, c := read(lifecycle.ConsoleOptions{Tail: -1, After: after}); strings.Join(lines, "") != "three\nfour\n" || !c.Lost {
+			t.Errorf("%q %+v", lines, c)
+		}
+		if err := os.WriteFile(files.VMMLog(), []byte("qemu: no\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if lines, _ := read(lifecycle.ConsoleOptions{Source: lifecycle.SourceVMM, Tail: -1}); strings.Join(lines, "") != "qemu: no\n" {
+			t.Errorf("%q", lines)
+		}
+		_, err = w.Console(t.Context(), "a", lifecycle.ConsoleOptions{Source: "../lock"})
+		wantKind(t, err, banger.KindInvalid)
 	})
 }

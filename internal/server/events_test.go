@@ -52,6 +52,7 @@ func TestEvents(t *testing.T) {
 		"?after=x":       {400, "--after"},
 		"?since=gestern": {400, "RFC 3339"},
 		"?follow=maybe":  {400, "follow"},
+		"?vm=x&after=x1": {400, "--after"},
 	} {
 		e := get[api.ErrorReply](w, "GET", api.RouteEvents+query, "", c.status)
 		if !strings.Contains(e.Error.Message, c.says) || e.Error.Request == "" {
@@ -96,6 +97,24 @@ func TestFollowedStreamsEndWithTheServer(t *testing.T) {
 	}
 	if err := w.srv.Shutdown(context.Background()); err != nil {
 		t.Error(err)
+	}
+}
+
+// A log says where it begins and of which VM it is; what names no place is refused.
+func TestPlacesOfALog(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{Text: "booting\nready\n"})
+	op := w.create(`{"name":"box"}`)
+	_, header, text := w.do("GET", "/v1/vms/box/logs?places=true&after=console%2B8", "")
+	if text != "console+14 ready\n" || header.Get(api.HeaderPlaces) != api.PlacesKept || header.Get(api.HeaderVM) != op.Result.ID {
+		t.Errorf("%q %v", text, header)
+	}
+	if _, header, _ := w.do("GET", "/v1/vms/box/logs?places=true&after=gone%2B8", ""); header.Get(api.HeaderPlaces) != api.PlacesLost {
+		t.Errorf("%v", header)
+	}
+	for _, query := range []string{"after=console", "places=perhaps", "after=console%2B-1"} {
+		if code, _, text := w.do("GET", "/v1/vms/box/logs?"+query, ""); code != 400 {
+			t.Errorf("%s: %d %s", query, code, text)
+		}
 	}
 }
 

@@ -12,9 +12,10 @@ import (
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
 	"banger.dev/banger/internal/lifecycle"
+	"banger.dev/banger/internal/tail"
 )
 
-// logs writes a console. One that cannot be written to its end, or whose
+// logs writes a log of a VM. One that cannot be written to its end, or whose
 // follower we leave, is cut off, so that the client sees that there was more.
 func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
 	opts, err := consoleOptions(r.URL.Query())
@@ -31,6 +32,11 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
 	}
 	defer console.Close()
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set(api.HeaderVM, console.VM)
+	if opts.Places {
+		w.Header().Set(api.HeaderPlaces, placesWord(console.Lost))
+		w.Header().Set(api.HeaderPlace, console.Begin.String())
+	}
 	w.WriteHeader(http.StatusOK)
 	if err := copyFlushed(w, console); err != nil {
 		if ctx.Err() == nil {
@@ -38,6 +44,13 @@ func (s *Server) logs(w http.ResponseWriter, r *http.Request) {
 		}
 		panic(http.ErrAbortHandler)
 	}
+}
+
+func placesWord(lost bool) string {
+	if lost {
+		return api.PlacesLost
+	}
+	return api.PlacesKept
 }
 
 // copyFlushed copies what comes as it comes.
@@ -77,8 +90,14 @@ func (s *Server) untilClosing(ctx context.Context) (context.Context, context.Can
 }
 
 func consoleOptions(q url.Values) (lifecycle.ConsoleOptions, error) {
-	opts := lifecycle.ConsoleOptions{Tail: -1}
+	opts := lifecycle.ConsoleOptions{Tail: -1, Source: lifecycle.Source(q.Get("source"))}
 	var err error
+	if opts.Places, err = yes(q, "places"); err != nil {
+		return opts, err
+	}
+	if opts.After, err = tail.ParsePlace(q.Get("after")); err != nil {
+		return opts, banger.Errorf(banger.KindInvalid, "after: %w", err)
+	}
 	if opts.Follow, err = yes(q, "follow"); err != nil {
 		return opts, err
 	}

@@ -54,7 +54,7 @@ func (s *Server) routes(mux *http.ServeMux, h huma.API) {
 	handle(d, route{http.MethodGet, api.RouteKernels, "list-kernels", "The kernels in the cache", 200}, s.listKernels)
 
 	operation := h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.Operation](), true, "")
-	raw(d, mux, route{http.MethodGet, api.RouteVMLogs, "logs-vm", "The console, a time stamp a line; query: follow, since, tail", 200},
+	raw(d, mux, route{http.MethodGet, api.RouteVMLogs, "logs-vm", "The console, a time stamp a line; query: source, follow, since, tail, places, after", 200},
 		s.logs, "text/plain", &huma.Schema{Type: huma.TypeString}, "ref")
 	raw(d, mux, route{http.MethodGet, api.RouteOperationEvents, "watch-operation",
 		"The operation now and after each change, one JSON object a line, until it has ended", 200},

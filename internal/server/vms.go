@@ -2,7 +2,6 @@ package server
 
 import (
 	"context"
-	"io"
 	"time"
 
 	"banger.dev/banger"
@@ -30,9 +29,10 @@ type VMs interface {
 	// names no more; all or, after an error, none of them.
 	AddPorts(ctx context.Context, ref string, ports []banger.Port) (banger.VM, lifecycle.Outcome, error)
 	RemovePorts(ctx context.Context, ref string, ports []banger.Port) (banger.VM, lifecycle.Outcome, error)
-	// Console is what the guest has written to its console. It ends with what is
-	// there now, or, with Follow, when the VM has ended or ctx has.
-	Console(ctx context.Context, ref string, opts lifecycle.ConsoleOptions) (io.ReadCloser, error)
+	// Console is what the guest has written to its console, or what the VMM says.
+	// It ends with what is there now, or, with Follow, when the VM has ended or
+	// ctx has.
+	Console(ctx context.Context, ref string, opts lifecycle.ConsoleOptions) (*lifecycle.Console, error)
 	// SetClock sets the guest's clock to the host's, and says how far ahead of it
 	// it was.
 	SetClock(ctx context.Context, ref string) (drift time.Duration, err error)

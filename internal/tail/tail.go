@@ -21,7 +21,8 @@ type Reader struct {
 	path  string     // of the newest file, by which it is followed
 	files []*os.File // still to be read, the oldest first
 	ended func() bool
-	at    int64 // how far the first of files is read
+	at    int64  // how far the first of files is read
+	name  string // of the first of files, see nameOf; "" until it is asked for
 }
 
 // Open opens the files at paths, the oldest first; those that are not there are
@@ -90,7 +91,7 @@ func (r *Reader) readNow(p []byte) (int, error) {
 		if _, err := r.files[0].Seek(0, io.SeekStart); err != nil { // it was truncated
 			return 0, err
 		}
-		r.at = 0
+		r.at, r.name = 0, ""
 	}
 	n, err := r.files[0].Read(p)
 	r.at += int64(n)
@@ -105,7 +106,7 @@ func (r *Reader) readNow(p []byte) (int, error) {
 func (r *Reader) next() bool {
 	if len(r.files) > 1 {
 		_ = r.files[0].Close()
-		r.files, r.at = r.files[1:], 0
+		r.files, r.at, r.name = r.files[1:], 0, ""
 		return true
 	}
 	if r.ended == nil {
@@ -124,7 +125,7 @@ func (r *Reader) next() bool {
 		return true
 	}
 	_ = r.Close()
-	r.files, r.at = []*os.File{f}, 0
+	r.files, r.at, r.name = []*os.File{f}, 0, ""
 	return true
 }
 

@@ -178,16 +178,32 @@ func (w *VMs) setPorts(ref string, set func(*banger.Detail)) (banger.VM, lifecyc
 }
 
 // Console is server.VMs's.
-func (w *VMs) Console(ctx context.Context, ref string, opts lifecycle.ConsoleOptions) (io.ReadCloser, error) {
+func (w *VMs) Console(ctx context.Context, ref string, opts lifecycle.ConsoleOptions) (*lifecycle.Console, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.find(ref) < 0 {
+	i := w.find(ref)
+	if i < 0 {
 		return nil, missing(ref)
 	}
+	var text io.Reader = strings.NewReader(w.text(opts))
 	if opts.Follow { // until the follower leaves
-		return io.NopCloser(io.MultiReader(strings.NewReader(w.Text), &endless{ctx})), nil
+		text = io.MultiReader(text, &endless{ctx})
 	}
-	return io.NopCloser(strings.NewReader(w.Text)), nil
+	return &lifecycle.Console{ReadCloser: io.NopCloser(text), VM: w.vms[i].ID, Lost: opts.After.File == "gone"}, nil
+}
+
+// text is what is behind opts.After of the console.
+func (w *VMs) text(opts lifecycle.ConsoleOptions) string {
+	text, at := w.Text[opts.After.Offset:], opts.After.Offset
+	if !opts.Places {
+		return text
+	}
+	var placed strings.Builder
+	for line := range strings.Lines(text) {
+		at += int64(len(line))
+		fmt.Fprintf(&placed, "console+%d %s", at, line)
+	}
+	return placed.String()
 }
 
 type endless struct{ ctx context.Context }
