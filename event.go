@@ -7,15 +7,23 @@ type EventType string
 
 // The types of events; docs/events.md says when each is written.
 const (
-	EventVMCreated      EventType = "vm.created"
-	EventVMStarted      EventType = "vm.started"
-	EventVMStartFailed  EventType = "vm.start-failed"
-	EventVMRebooted     EventType = "vm.rebooted"
-	EventVMPaused       EventType = "vm.paused"
-	EventVMResumed      EventType = "vm.resumed"
-	EventVMStopped      EventType = "vm.stopped"
-	EventVMDeleted      EventType = "vm.deleted"
-	EventClockSet       EventType = "clock.set"
+	EventVMCreated     EventType = "vm.created"
+	EventVMStarted     EventType = "vm.started"
+	EventVMStartFailed EventType = "vm.start-failed"
+	EventVMRebooted    EventType = "vm.rebooted"
+	EventVMPaused      EventType = "vm.paused"
+	EventVMResumed     EventType = "vm.resumed"
+	EventVMStopped     EventType = "vm.stopped"
+	EventVMDeleted     EventType = "vm.deleted"
+	EventPortAdded     EventType = "port.added"
+	EventPortRemoved   EventType = "port.removed"
+	EventClockSet      EventType = "clock.set"
+	// Of operations; the words behind the dot are those of their statuses.
+	EventOperationStarted   EventType = "operation.started"
+	EventOperationDone      EventType = "operation.done"
+	EventOperationFailed    EventType = "operation.failed"
+	EventOperationCancelled EventType = "operation.cancelled"
+
 	EventDaemonStarted  EventType = "daemon.started"
 	EventDaemonStopped  EventType = "daemon.stopped"
 	EventConfigReloaded EventType = "config.reloaded"
@@ -28,7 +36,8 @@ const (
 func EventTypes() []EventType {
 	return []EventType{
 		EventVMCreated, EventVMStarted, EventVMStartFailed, EventVMRebooted, EventVMPaused, EventVMResumed,
-		EventVMStopped, EventVMDeleted, EventClockSet, EventDaemonStarted, EventDaemonStopped, EventConfigReloaded, EventLost,
+		EventVMStopped, EventVMDeleted, EventPortAdded, EventPortRemoved, EventClockSet,
+		EventOperationStarted, EventOperationDone, EventOperationFailed, EventOperationCancelled, EventDaemonStarted, EventDaemonStopped, EventConfigReloaded, EventLost,
 	}
 }
 

@@ -26,6 +26,7 @@ const (
 	RouteVMStop          = "/v1/vms/{ref}/stop"         // POST StopRequest → VerbReply
 	RouteVMKill          = "/v1/vms/{ref}/kill"         // POST → VerbReply
 	RouteVMPorts         = "/v1/vms/{ref}/ports"        // GET → []banger.Port; POST PortsRequest → VerbReply; DELETE ?port=8080/tcp → VerbReply
+	RouteOperations      = "/v1/operations"             // GET → []Operation, those that run or ended a short while ago
 	RouteOperation       = "/v1/operations/{id}"        // GET → Operation; DELETE cancels → Operation
 	RouteOperationEvents = "/v1/operations/{id}/events" // GET → NDJSON of Operation until it has ended; raw
 	RouteImages          = "/v1/images"                 // GET → []banger.Image, those in the cache
@@ -122,7 +123,7 @@ const (
 // Operation is a long request.
 type Operation struct {
 	ID       string           `json:"id"`
-	Kind     string           `json:"kind"`   // create, start
+	Kind     string           `json:"kind"`   // create, start; about something else than a VM: "image pull"
 	Target   string           `json:"target"` // name of the VM
 	Status   OperationStatus  `json:"status"`
 	Progress *banger.Progress `json:"progress,omitempty"` // the last report

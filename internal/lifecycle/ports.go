@@ -92,7 +92,21 @@ func (m *Manager) changePorts(ctx context.Context, ref string, change func(bange
 		_, back := m.setPorts(ctx, rec, before)
 		return banger.VM{}, Outcome{}, errors.Join(plainStep(err), back)
 	}
+	m.tellPorts(ctx, banger.EventPortRemoved, rec, before, want)
+	m.tellPorts(ctx, banger.EventPortAdded, rec, want, before)
 	return m.observe(rec), Outcome{Changed: true}, nil
+}
+
+// tellPorts tells of the ports that are in have and not in lack.
+func (m *Manager) tellPorts(ctx context.Context, t banger.EventType, rec banger.Record, have, lack []banger.Port) {
+	for _, p := range have {
+		if slices.Contains(lack, p) {
+			continue
+		}
+		e := eventOf(ctx, t, rec)
+		e.Detail = map[string]string{"host": p.Host(), "guest": p.Guest("")}
+		m.Events.Emit(ctx, e)
+	}
 }
 
 func (m *Manager) setPorts(ctx context.Context, rec banger.Record, ports []banger.Port) (banger.Record, error) {

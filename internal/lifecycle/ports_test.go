@@ -3,6 +3,7 @@ package lifecycle_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
@@ -253,4 +254,36 @@ func TestFaultsOfPorts(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What was published, and is no more, is told; what changes nothing is not.
+func TestEventsOfPorts(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		var after int64
+		w.runPublishing("web", "8080:80")
+		w.told(&after)
+		for range 2 {
+			if _, _, err := w.AddPorts(t.Context(), "web", ports(t, "[::1]:53:53/udp")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if _, _, err := w.RemovePorts(t.Context(), "web", ports(t, "8080:80")); err != nil {
+			t.Fatal(err)
+		}
+		w.taken.take(ports(t, "9:9")...)
+		if _, _, err := w.AddPorts(t.Context(), "web", ports(t, "9:9")); err == nil {
+			t.Fatal("port 9 was free")
+		}
+		list, err := w.db.Events(t.Context(), owner, after, banger.EventFilter{}, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var said []string
+		for _, e := range list {
+			said = append(said, fmt.Sprint(e.Type, " ", e.VM, " ", e.Detail["host"], " ", e.Detail["guest"]))
+		}
+		if want := []string{"port.added web [::1]:53 53/udp", "port.removed web 127.0.0.1:8080 80/tcp"}; !slices.Equal(said, want) {
+			t.Errorf("%q", said)
+		}
+	})
 }

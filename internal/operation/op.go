@@ -34,6 +34,15 @@ type Snapshot[R any] struct {
 	Request  string    // id of the request that began it, or ""
 }
 
+// ended is s after an end.
+func (s Snapshot[R]) ended(status Status, result R, err error) Snapshot[R] {
+	s.Status, s.Err, s.Ended = status, err, time.Now()
+	if status == Done {
+		s.Result = result
+	}
+	return s
+}
+
 // Op is one operation. All methods may be called from any goroutine.
 type Op[R any] struct {
 	cancel context.CancelCauseFunc
@@ -121,10 +130,7 @@ func (o *Op[R]) end(status Status, result R, err error) {
 	if o.lonely != nil {
 		o.lonely.Stop()
 	}
-	o.now.Status, o.now.Err, o.now.Ended = status, err, time.Now()
-	if status == Done {
-		o.now.Result = result
-	}
+	o.now = o.now.ended(status, result, err)
 	o.wake()
 }
 

@@ -327,3 +327,42 @@ func TestShutdownGivesUpWithItsContext(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// Who is told of an end is told before anybody can see it.
+func TestTell(t *testing.T) {
+	r := registry()
+	var told []string
+	r.Tell = func(_ context.Context, s Snapshot[string]) {
+		now, err := r.Get(s.ID)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		told = append(told, fmt.Sprint(s.Target, " ", s.Status, " ", now.Snapshot().Status, " ", s.Err))
+	}
+	follow(t, r.Begin(context.Background(), "create", "a", false, func(context.Context, banger.ProgressFunc) (string, error) { return "", nil }))
+	follow(t, r.Begin(context.Background(), "create", "b", false, func(context.Context, banger.ProgressFunc) (string, error) { panic("oh no") }))
+	want := "a running running <nil>; a done running <nil>; b running running <nil>; b failed running create b failed by a defect in banger"
+	if got := strings.Join(told, "; "); got != want {
+		t.Errorf("%s", got)
+	}
+}
+
+// The list is what runs and what has ended lately, in the order of the begins.
+func TestList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := registry()
+		first := r.Begin(context.Background(), "create", "a", false, untilCancelled)
+		time.Sleep(time.Second)
+		follow(t, r.Begin(context.Background(), "start", "b", false, func(context.Context, banger.ProgressFunc) (string, error) { return "", nil }))
+		if list := r.List(); len(list) != 2 || list[0].Target != "a" || list[0].Status != Running || list[1].Status != Done {
+			t.Errorf("%+v", list)
+		}
+		time.Sleep(keepFor + time.Second)
+		if list := r.List(); len(list) != 1 || list[0].Target != "a" {
+			t.Errorf("%+v", list)
+		}
+		first.Cancel()
+		follow(t, first)
+	})
+}

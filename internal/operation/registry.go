@@ -5,11 +5,14 @@
 package operation
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 
@@ -37,6 +40,10 @@ var (
 // Registry holds the operations of one process. R is what they result in. All
 // methods may be called from any goroutine.
 type Registry[R any] struct {
+	// Tell is called when an operation begins to run, and when it has ended but
+	// nobody has seen that yet, with the operation as it will then be seen. Set it
+	// before the first Begin; nil: nobody is told.
+	Tell    func(ctx context.Context, s Snapshot[R])
 	log     *slog.Logger
 	workers sync.WaitGroup
 
@@ -96,6 +103,22 @@ func (r *Registry[R]) Get(id string) (*Op[R], error) {
 		return nil, banger.Errorf(banger.KindNotFound, "no operation has the id %q; ended ones are forgotten after %s", id, keepFor)
 	}
 	return op, nil
+}
+
+// List is the operations that run or ended a short while ago, the oldest first.
+func (r *Registry[R]) List() []Snapshot[R] {
+	r.mu.Lock()
+	r.prune()
+	ops := slices.Collect(maps.Values(r.ops))
+	r.mu.Unlock()
+	list := make([]Snapshot[R], len(ops))
+	for i, op := range ops {
+		list[i] = op.Snapshot()
+	}
+	slices.SortFunc(list, func(a, b Snapshot[R]) int {
+		return cmp.Or(a.Started.Compare(b.Started), cmp.Compare(a.ID, b.ID))
+	})
+	return list
 }
 
 // Running is how many operations have not ended.

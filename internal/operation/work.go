@@ -22,6 +22,7 @@ func (r *Registry[R]) work(ctx context.Context, op *Op[R], run func(context.Cont
 		}
 		r.conclude(ctx, op, result, err)
 	}()
+	r.tell(ctx, op.Snapshot())
 	result, err = run(ctx, op.report)
 	returned = true
 }
@@ -43,12 +44,19 @@ func (r *Registry[R]) conclude(ctx context.Context, op *Op[R], result R, err err
 		status = Failed
 		r.tellFailure(ctx, op, err)
 	}
+	r.tell(ctx, op.Snapshot().ended(status, result, err))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	op.end(status, result, err)
 	op.cancel(nil)
 	r.ended = append(r.ended, op)
 	r.prune()
+}
+
+func (r *Registry[R]) tell(ctx context.Context, s Snapshot[R]) {
+	if r.Tell != nil {
+		r.Tell(ctx, s)
+	}
 }
 
 // tellFailure logs why op failed: as an error where the host or banger is to

@@ -67,8 +67,8 @@ func TestFollowedStreamsEndWithTheServer(t *testing.T) {
 	w := newWorld(t, &servertest.VMs{Text: "booting\n"})
 	w.create(`{"name":"box"}`)
 	for path, first := range map[string]string{
-		api.RouteEvents + "?follow=true&after=0": `"type":"a"`,
-		"/v1/vms/box/logs?follow=true":           "booting",
+		api.RouteEvents + "?follow=true&after=0&type=a": `"type":"a"`,
+		"/v1/vms/box/logs?follow=true":                  "booting",
 	} {
 		w.events.Add(banger.Event{Type: "a"})
 		req, err := http.NewRequestWithContext(t.Context(), "GET", w.http.URL+path, http.NoBody)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
@@ -81,6 +82,45 @@ func (s *Server) beginOperation(ctx context.Context, kind, target string, leash 
 		}
 		return result, err
 	})
+}
+
+// tellOperation tells that an operation has begun or ended.
+func (s *Server) tellOperation(ctx context.Context, op operation.Snapshot[Result]) {
+	v := view(op)
+	e := banger.Event{
+		Type: operationEvents[v.Status], Request: op.Request,
+		Detail: map[string]string{"operation": v.ID, "kind": v.Kind, "target": v.Target},
+	}
+	if aboutVM(v.Kind) {
+		e.VM = v.Target
+	}
+	if v.Result != nil {
+		e.VMID = v.Result.ID
+	}
+	if v.Error != nil {
+		e.Reason = v.Error.Message
+	}
+	s.Events.Emit(ctx, e)
+}
+
+var operationEvents = map[api.OperationStatus]banger.EventType{
+	api.OperationRunning:   banger.EventOperationStarted,
+	api.OperationDone:      banger.EventOperationDone,
+	api.OperationFailed:    banger.EventOperationFailed,
+	api.OperationCancelled: banger.EventOperationCancelled,
+}
+
+// aboutVM says whether operations of a kind have a VM for their target: those
+// about something else begin with what it is, as in "image pull".
+func aboutVM(kind string) bool { return !strings.Contains(kind, " ") }
+
+// operations is all that run or ended a short while ago.
+func (s *Server) operations(context.Context, *struct{}) (*body[[]api.Operation], error) {
+	list := []api.Operation{} // never null
+	for _, op := range s.Operations.List() {
+		list = append(list, view(op))
+	}
+	return &body[[]api.Operation]{list}, nil
 }
 
 func (s *Server) operation(_ context.Context, in *operationInput) (*body[api.Operation], error) {

@@ -53,8 +53,9 @@ type Config struct {
 	Log        *slog.Logger
 }
 
-// Events is what has happened. Methods are safe for concurrent use.
+// Events is what has happened, and where it is told. Methods are safe for concurrent use.
 type Events interface {
+	Emit(ctx context.Context, e banger.Event) // does not fail: an event may be lost
 	// Bounds are the id of the newest event there ever was, and that of the
 	// newest one that is pruned; 0 where there is none.
 	Bounds(ctx context.Context) (newest, pruned int64, err error)
@@ -97,6 +98,7 @@ type Server struct {
 // New makes a server that does not listen yet.
 func New(cfg Config) *Server {
 	s := &Server{Config: cfg, last: cfg.Since, served: make(chan struct{}), conns: map[net.Conn]bool{}}
+	cfg.Operations.Tell = s.tellOperation
 	s.streams, s.endStreams = context.WithCancel(context.Background())
 	mux := http.NewServeMux()
 	s.routes(mux, s.newAPI(mux))

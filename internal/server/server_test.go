@@ -421,6 +421,7 @@ func TestReplyFields(t *testing.T) {
 		{"start", "POST", "/v1/vms/box/start"},
 		{"images", "GET", api.RouteImages},
 		{"kernels", "GET", api.RouteKernels},
+		{"operations", "GET", api.RouteOperations},
 		{"failed", "GET", "/v1/operations/" + failed.ID},
 		{"stop", "POST", "/v1/vms/box/stop"},
 		{"error", "GET", "/v1/vms/nothing"},
@@ -441,6 +442,11 @@ func TestReplyFields(t *testing.T) {
 		}
 		if op, ok := v.(map[string]any); ok && c[0] == "start" {
 			op["result"] = nil // as in show
+		}
+		if all, ok := v.([]any); ok && c[0] == "operations" {
+			for _, op := range all {
+				op.(map[string]any)["result"] = nil
+			}
 		}
 		fields(c[0], v, got)
 	}
@@ -471,6 +477,7 @@ func documented() map[string]string {
 		api.RouteImages:          "get",
 		api.RouteKernels:         "get",
 		api.RouteOpenAPI:         "get",
+		api.RouteOperations:      "get",
 		api.RouteOperation:       "get delete",
 		api.RouteOperationEvents: "get",
 		api.RoutePing:            "get",

@@ -32,6 +32,9 @@ func (l *Events) Add(e banger.Event) {
 	}
 }
 
+// Emit is server.Events's.
+func (l *Events) Emit(_ context.Context, e banger.Event) { l.Add(e) }
+
 // Bounds is server.Events's.
 func (l *Events) Bounds(context.Context) (newest, pruned int64, err error) {
 	l.mu.Lock()
