@@ -401,3 +401,34 @@ func TestACreateTakesThreeTransactions(t *testing.T) {
 		})
 	}
 }
+
+// A pull may take minutes. It holds the lock of the VM that it is for, and that
+// of its image, which no other verb on another VM asks for.
+func TestASlowPullHoldsUpNoOtherVM(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.create("other")
+		release := w.images.hold()
+		slow := w.beginCreate(t.Context(), "slow", spec(), &lifecycle.StartOptions{})
+		pending(t, "the create that pulls", slow)
+		verbs := w.verbs()
+		for _, verb := range []string{"start", "stop", "start", "kill", "delete"} {
+			if got := verbs[verb]("other"); got != "changed" {
+				t.Errorf("%s of another VM: %s", verb, got)
+			}
+		}
+		here := spec()
+		here.Image = imageDigest
+		if _, err := w.Create(t.Context(), "new", here, &lifecycle.StartOptions{}, nil); err != nil {
+			t.Error(err)
+		}
+		if list, err := w.List(t.Context()); err != nil || len(list) != 2 {
+			t.Errorf("list: %+v, %v", list, err)
+		}
+		pending(t, "the create that pulls", slow)
+		release()
+		if r := <-slow; r.err != nil {
+			t.Error(r.err)
+		}
+		w.wantState("slow", "running")
+	})
+}

@@ -24,7 +24,8 @@ import (
 // locks, write a real exit.json and end in the order of package monitor: the
 // VMM, exit.json, the sockets, the lock.
 type host struct {
-	wg sync.WaitGroup
+	wg    sync.WaitGroup
+	locks *lifecycle.LockRecorder
 
 	mu        sync.Mutex
 	bootID    string
@@ -85,6 +86,7 @@ func newHost() *host {
 
 // Spawn implements lifecycle.Monitors.
 func (h *host) Spawn(ctx context.Context, order monitor.Order) (monitor.Status, error) {
+	h.locks.IO("a monitor's start")
 	if err := ctx.Err(); err != nil {
 		return monitor.Status{}, err
 	}
@@ -267,6 +269,7 @@ func (m *machine) change(f func(*monitor.Status)) {
 
 // Held implements lifecycle.Monitors.
 func (h *host) Held(lock string) (bool, error) {
+	h.locks.IO("a look at a VM's lock")
 	h.mu.Lock()
 	err := h.heldError
 	h.mu.Unlock()
@@ -290,6 +293,7 @@ var errNoAnswer = errors.New("the VM's monitor does not answer")
 // dial finds the monitor and lets it answer. A closed socket and a dead process
 // are an error, a stopped process is waited for.
 func (c client) dial(ctx context.Context) (*machine, error) {
+	c.host.locks.IO("a call to a monitor")
 	c.host.mu.Lock()
 	m := c.host.live[c.socket]
 	c.host.mu.Unlock()
@@ -452,6 +456,7 @@ func (h *host) byPID(pid int) *machine {
 
 // Kill implements lifecycle.Processes.
 func (h *host) Kill(pid int, start uint64, _ time.Duration) error {
+	h.locks.IO("a kill")
 	m := h.byPID(pid)
 	if m == nil || startOf(pid) != start {
 		return nil

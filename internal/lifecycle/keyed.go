@@ -5,9 +5,12 @@ import (
 	"sync"
 )
 
-// keyed is a lock for each key that honours a context and frees itself. The
-// zero value is ready.
+// keyed is a lock for each key that honours a context and frees itself. All are
+// of one class.
 type keyed struct {
+	class    LockClass
+	observer LockObserver
+
 	mu    sync.Mutex
 	locks map[string]*keyedLock
 }
@@ -19,6 +22,7 @@ type keyedLock struct {
 
 // lock waits for the key's lock until ctx ends.
 func (k *keyed) lock(ctx context.Context, key string) (unlock func(), err error) {
+	k.observer.Take(k.class)
 	l := k.enter(key)
 	select {
 	case <-l.token:
@@ -31,6 +35,7 @@ func (k *keyed) lock(ctx context.Context, key string) (unlock func(), err error)
 
 // tryLock takes the key's lock if nobody has it.
 func (k *keyed) tryLock(key string) (unlock func(), ok bool) {
+	k.observer.Take(k.class)
 	l := k.enter(key)
 	select {
 	case <-l.token:
@@ -59,8 +64,9 @@ func (k *keyed) enter(key string) *keyedLock {
 
 func (k *keyed) leave(key string, l *keyedLock) {
 	k.mu.Lock()
-	defer k.mu.Unlock()
 	if l.users--; l.users == 0 {
 		delete(k.locks, key)
 	}
+	k.mu.Unlock()
+	k.observer.Free(k.class)
 }

@@ -10,7 +10,7 @@ import (
 
 func TestAKeyedLockIsHeldByOneAtATime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var k keyed
+		k := keyed{observer: nobody{}}
 		var wg sync.WaitGroup
 		held := map[string]*int{"a": new(int), "b": new(int)}
 		for i := range 40 {
@@ -34,7 +34,7 @@ func TestAKeyedLockIsHeldByOneAtATime(t *testing.T) {
 
 func TestAKeyedLockIsWaitedForUntilTheContextEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var k keyed
+		k := keyed{observer: nobody{}}
 		unlock, err := k.lock(t.Context(), "a")
 		if err != nil {
 			t.Fatal(err)
@@ -58,7 +58,7 @@ func TestAKeyedLockIsWaitedForUntilTheContextEnds(t *testing.T) {
 }
 
 func TestAKeyedLockCanBeTried(t *testing.T) {
-	var k keyed
+	k := keyed{observer: nobody{}}
 	unlock, ok := k.tryLock("a")
 	if !ok {
 		t.Fatal("a free lock was not given")

@@ -114,22 +114,22 @@ type Deps struct {
 	Processes Processes
 	Ports     Ports
 	Steps     steps.Runner
+	Locks     LockObserver // nil: nobody
 	Log       *slog.Logger
 }
 
 // Manager does what happens to VMs. All methods may be called from any
-// goroutine; two verbs on one VM queue, except that kill interrupts.
-//
-// Lock order: a VM's lock, then admission, then mu. mu is never held across I/O.
+// goroutine; two verbs on one VM queue, except that kill interrupts. The order
+// of its locks is LockOrder's.
 type Manager struct {
 	Deps
 	locks     keyed
-	admission sync.Mutex      // one start at a time looks for the memory that is left
+	admission mutex           // one start at a time looks for the memory that is left
 	life      context.Context // ends with the daemon: the watchers' life
 	stop      context.CancelFunc
 	wg        sync.WaitGroup // watchers
 
-	mu       sync.Mutex
+	mu       mutex
 	creating map[string]context.CancelCauseFunc // creates under way, by id, until their boot is over
 	starting map[string]context.CancelCauseFunc // boots under way, by id
 	memory   map[string]banger.Bytes            // what VMs were started with, by id: those alive or starting, and some that were
@@ -141,9 +141,15 @@ type Manager struct {
 // New makes a Manager; Reconcile must be called before anything else.
 func New(deps Deps) *Manager {
 	life, stop := context.WithCancel(context.Background())
+	if deps.Locks == nil {
+		deps.Locks = nobody{}
+	}
 	return &Manager{
 		Deps: deps, life: life, stop: stop,
-		creating: map[string]context.CancelCauseFunc{}, starting: map[string]context.CancelCauseFunc{}, memory: map[string]banger.Bytes{},
+		locks:     keyed{class: LockVM, observer: deps.Locks},
+		admission: mutex{class: LockAdmission, observer: deps.Locks},
+		mu:        mutex{class: LockState, observer: deps.Locks},
+		creating:  map[string]context.CancelCauseFunc{}, starting: map[string]context.CancelCauseFunc{}, memory: map[string]banger.Bytes{},
 		seen: map[string]monitor.Status{}, watched: map[string]bool{}, deleting: map[string]bool{},
 	}
 }

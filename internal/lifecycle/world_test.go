@@ -47,6 +47,7 @@ type world struct {
 	layout  paths.Layout
 	db      *store.DB
 	host    *host
+	locks   *lifecycle.LockRecorder
 	events  *event.Log
 	images  *images
 	taken   *hostPorts
@@ -81,7 +82,10 @@ func newWorld(t testing.TB, dir string) *world {
 			t.Fatal(err)
 		}
 	}
+	w.locks = lifecycle.NewLockRecorder(func(violation string) { t.Error(violation) })
+	w.host.locks = w.locks
 	w.images = newImages(w.layout)
+	w.images.locks = w.locks
 	w.taken = &hostPorts{host: w.host}
 	db, err := store.Open(context.Background(), w.layout.Database(), slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -96,10 +100,10 @@ func newWorld(t testing.TB, dir string) *world {
 // boot makes a new Manager, as a daemon that starts does, without Reconcile.
 func (w *world) boot() {
 	w.Manager = lifecycle.New(lifecycle.Deps{
-		Owner: owner, Layout: w.layout, Platform: w.platform, Rows: w.db, Events: w.events, Images: w.images, Kernels: kernels{},
+		Owner: owner, Layout: w.layout, Platform: w.platform, Rows: rows{w.db, w.locks}, Events: w.events, Images: w.images, Kernels: kernels{w.locks},
 		Network: func() lifecycle.Network { return lifecycle.Network{AllowPrivate: true} },
 		Disks:   qcow2.Driver{}, Monitors: w.host, Processes: w.host, Ports: w.taken,
-		Steps: steps.Runner{Fault: w.step}, Log: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
+		Steps: steps.Runner{Fault: w.step}, Locks: w.locks, Log: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
 	})
 }
 
@@ -114,6 +118,9 @@ func (w *world) end() {
 	w.Close()
 	w.host.killAll()
 	w.host.wg.Wait()
+	if n := w.locks.Held(); n > 0 {
+		w.t.Errorf("%d goroutines have ended with a lock", n)
+	}
 	if err := w.db.Close(); err != nil {
 		w.t.Error(err)
 	}
@@ -418,9 +425,46 @@ func wantWords(t testing.TB, s string, words ...string) {
 	}
 }
 
+// rows are the database's, which a Manager's own lock is not held for.
+type rows struct {
+	*store.DB
+	locks *lifecycle.LockRecorder
+}
+
+func (r rows) Insert(ctx context.Context, rec banger.Record) error {
+	r.locks.IO("an insert")
+	return r.DB.Insert(ctx, rec)
+}
+
+func (r rows) Update(ctx context.Context, id string, change func(*banger.Record) error, tell ...func(banger.Record) banger.Event) (banger.Record, error) {
+	r.locks.IO("an update")
+	return r.DB.Update(ctx, id, change, tell...)
+}
+
+func (r rows) Delete(ctx context.Context, id string, tell ...func(banger.Record) banger.Event) error {
+	r.locks.IO("a delete")
+	return r.DB.Delete(ctx, id, tell...)
+}
+
+func (r rows) Get(ctx context.Context, owner int, id string) (banger.Record, error) {
+	r.locks.IO("a read")
+	return r.DB.Get(ctx, owner, id)
+}
+
+func (r rows) Find(ctx context.Context, owner int, ref string) ([]banger.Record, error) {
+	r.locks.IO("a read")
+	return r.DB.Find(ctx, owner, ref)
+}
+
+func (r rows) List(ctx context.Context, owner int) ([]banger.Record, error) {
+	r.locks.IO("a read")
+	return r.DB.List(ctx, owner)
+}
+
 // images are one image, "debian", and templates of every size.
 type images struct {
 	layout paths.Layout
+	locks  *lifecycle.LockRecorder
 
 	mu   sync.Mutex
 	gate chan struct{} // a pull waits until it is closed; nil: it does not
@@ -446,6 +490,7 @@ func (i *images) hold() (release func()) {
 }
 
 func (i *images) Resolve(ctx context.Context, ref string, report banger.ProgressFunc) (banger.Image, error) {
+	defer cached(i.locks)()
 	i.mu.Lock()
 	gate := i.gate
 	i.mu.Unlock()
@@ -466,17 +511,27 @@ func (i *images) Resolve(ctx context.Context, ref string, report banger.Progress
 	}, nil
 }
 
+// cached takes the lock of something in the cache, as far as its order goes.
+func cached(locks *lifecycle.LockRecorder) (free func()) {
+	locks.IO("a cache")
+	locks.Take(lifecycle.LockCache)
+	return func() { locks.Free(lifecycle.LockCache) }
+}
+
 func (i *images) Template(_ context.Context, size banger.Bytes) (string, error) {
+	defer cached(i.locks)()
 	return filepath.Join(i.layout.Cache, size.String()+".ext4"), nil
 }
 
-type kernels struct{}
+type kernels struct{ locks *lifecycle.LockRecorder }
 
-func (kernels) Default(context.Context, banger.ProgressFunc) (banger.Kernel, error) {
+func (k kernels) Default(context.Context, banger.ProgressFunc) (banger.Kernel, error) {
+	defer cached(k.locks)()
 	return banger.Kernel{Digest: "sha256:0e", VMLinux: "/vmlinux", Initramfs: "/initramfs", Modules: "/modules"}, nil
 }
 
 func (k kernels) Get(ctx context.Context, ref string) (banger.Kernel, error) {
+	k.locks.IO("a kernel")
 	if ref == "sha256:0e" {
 		return k.Default(ctx, nil)
 	}
