@@ -188,8 +188,8 @@ func (m *Manager) furnish(ctx context.Context, rec *banger.Record, intent banger
 			return m.makeDisks(ctx, *rec, image)
 		}},
 		steps.Step{Name: "create.keys", Do: func(context.Context) error { return m.makeKeys(*rec) }},
-		steps.Step{Name: "create.row", Do: func(ctx context.Context) (err error) {
-			*rec, err = m.Rows.Update(ctx, rec.ID, func(r *banger.Record) error {
+		steps.Step{Name: "create.row", Do: func(ctx context.Context) error {
+			updated, err := m.Rows.Update(ctx, rec.ID, func(r *banger.Record) error {
 				r.Creating, r.ImageDigest, r.KernelDigest, r.Intent = false, image.Digest, kernel.Digest, intent
 				return nil
 			}, func(r banger.Record) banger.Event {
@@ -197,6 +197,9 @@ func (m *Manager) furnish(ctx context.Context, rec *banger.Record, intent banger
 				e.Detail = map[string]string{"image": r.Spec.Image}
 				return e
 			})
+			if err == nil { // else rec is what there is to clean up
+				*rec = updated
+			}
 			return err
 		}},
 	)

@@ -129,6 +129,28 @@ func TestACreateThatIsCancelledLeavesNothing(t *testing.T) {
 	})
 }
 
+// Whatever a create cleans up after itself is its own.
+func TestACreateThatIsCancelledAtAnyStepLeavesOthersAlone(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.create("other")
+		before := w.String()
+		for _, at := range []string{"create.image", "create.kernel", "create.disks", "create.keys", "create.row", "start.intent", "start.plan", "start.handles", "start.monitor", "start.ready"} {
+			ctx, cancel := context.WithCancel(t.Context())
+			w.setFault(func(step string) error {
+				if step == at {
+					cancel()
+				}
+				return nil
+			})
+			_, err := w.Create(ctx, "a", spec(), &lifecycle.StartOptions{}, nil)
+			w.setFault(nil)
+			wantKind(t, err, banger.KindCancelled)
+			w.same(before)
+			cancel()
+		}
+	})
+}
+
 func TestDeleteOfAVMThatIsBeingCreatedCancelsItsCreate(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		before := w.String()

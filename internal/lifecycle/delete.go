@@ -65,6 +65,9 @@ func (m *Manager) seize(ctx context.Context, rec banger.Record) (unlock func(), 
 // crash in between leaves a row to go on from. It is idempotent. The caller
 // holds the VM's lock.
 func (m *Manager) discard(ctx context.Context, rec banger.Record) error {
+	if !banger.IsID(rec.ID) { // without one, the directory of "it" would be that of all VMs
+		return fmt.Errorf("a VM is to be removed that has no id but %q", rec.ID)
+	}
 	ctx = context.WithoutCancel(ctx) // what is begun is finished
 	m.setDeleting(rec.ID, true)
 	defer m.setDeleting(rec.ID, false)
