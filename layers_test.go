@@ -72,6 +72,7 @@ var only = []struct {
 	{"internal/server", []string{"internal/daemon"}, "only the daemon wires"},
 	{"internal/vmm/qemu", []string{"internal/daemon", "cmd/bangerd", "bench"}, "only the daemon, and bangerd for the monitor, choose a driver"},
 	{"internal/disk/qcow2", []string{"internal/daemon", "bench"}, "only the daemon chooses a driver"},
+	{"internal/stray", []string{"internal/daemon"}, "strays are judged by the rows, which the daemon has"},
 	{"internal/daemon", []string{"cmd/bangerd"}, "nothing calls the daemon but its program"},
 	{"internal/cli", []string{"cmd/banger"}, "nothing calls the command line but its program"},
 	{"internal/kernel", []string{"internal/daemon", "bench"}, "the agent is embedded there: one program is to carry it"},

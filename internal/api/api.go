@@ -34,6 +34,7 @@ const (
 	RouteVMLogs          = "/v1/vms/{ref}/logs"         // GET ?source=&follow=&since=&tail=&places=&after= → text/plain, the console, a time stamp a line; raw
 	RouteVMClock         = "/v1/vms/{ref}/clock"        // POST → ClockReply: the guest's clock is set to the host's
 	RouteEvents          = "/v1/events"                 // GET ?after=&since=&vm=&type=&follow= → NDJSON of banger.Event; raw
+	RouteDoctor          = "/v1/doctor"                 // GET → DoctorReply; POST → DoctorReply, after strays were removed
 	RouteMetrics         = "/metrics"                   // GET → Prometheus' text form; raw
 	RouteDaemonStop      = "/v1/daemon/stop"            // POST → 202; ?when=idle: 409 while something is under way. VMs stay as they are
 )
@@ -107,6 +108,13 @@ type VerbReply struct {
 // ClockReply is what a guest's clock was.
 type ClockReply struct {
 	DriftMS int64 `json:"drift_ms"` // how far it was ahead of the host's before it was set
+}
+
+// DoctorReply is what the daemon knows of its own home.
+type DoctorReply struct {
+	Checks []banger.Check `json:"checks"` // of the image and the kernel
+	Cached bool           `json:"cached"` // both are here: nothing need be made
+	Strays []banger.Stray `json:"strays"`
 }
 
 // OperationStatus says whether an operation goes on.

@@ -253,6 +253,53 @@ func TestLockIsWaitedFor(t *testing.T) {
 	_ = again.Close()
 }
 
+func TestADownloadThatWasKilledIsLeftOverUntilItIsSwept(t *testing.T) {
+	root := New(t.TempDir(), Suite, Sources{}, slog.New(slog.DiscardHandler))
+	if left, err := root.Leftovers(t.Context()); err != nil || len(left) != 0 {
+		t.Errorf("no root: %v, %v", left, err)
+	}
+	half := root.path("download-1")
+	if err := errors.Join(os.MkdirAll(half, 0o755), os.WriteFile(root.path("lock"), nil, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	lock, err := os.OpenFile(root.path("lock"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := root.Leftovers(t.Context()); err != nil || len(left) != 0 {
+		t.Errorf("while somebody downloads: %v, %v", left, err)
+	}
+	_ = lock.Close()
+	if left, err := root.Leftovers(t.Context()); err != nil || len(left) != 1 || left[0] != half {
+		t.Errorf("left over: %v, %v", left, err)
+	}
+	if err := root.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(half); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v", err)
+	}
+}
+
+func TestReachAsksForTheSuite(t *testing.T) {
+	asked := ""
+	mirror := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.Method + " " + r.URL.Path
+		if strings.HasPrefix(r.URL.Path, "/empty") {
+			http.NotFound(w, r)
+		}
+	}))
+	defer mirror.Close()
+	if err := testRoot(t, mirror.URL+"/debian/").Reach(t.Context()); err != nil || asked != "HEAD /debian/dists/"+Suite+"/InRelease" {
+		t.Errorf("%v, asked %q", err, asked)
+	}
+	refused(t, testRoot(t, mirror.URL+"/empty").Reach(t.Context()))
+	refused(t, testRoot(t, "http://127.0.0.1:1").Reach(t.Context()))
+}
+
 func TestChildHasAFixedEnvironment(t *testing.T) {
 	t.Setenv("SECRET", "x")
 	t.Setenv("http_proxy", "http://p/")

@@ -103,21 +103,6 @@ func (r *Root) prepare() error {
 	return r.sweep()
 }
 
-// sweep removes what downloads that were killed left behind. The lock is held,
-// so nobody is at work on them.
-func (r *Root) sweep() error {
-	left, err := filepath.Glob(r.path("download-*"))
-	if err != nil {
-		return err
-	}
-	for _, dir := range left {
-		if err := os.RemoveAll(dir); err != nil {
-			return fmt.Errorf("sweep the apt root: %w", err)
-		}
-	}
-	return nil
-}
-
 // config is read in place of all of the host's configuration.
 func (r *Root) config() string {
 	var b strings.Builder

@@ -45,6 +45,7 @@ type world struct {
 	interrupt  bool // operations take until they are cancelled, and this process gets a SIGINT
 	cancelled  chan struct{}
 	consoles   []string // what each stream of a console says; all but the last are cut off
+	health     api.DoctorReply
 	streams    []string // what each stream of events says; all but the last are cut off
 
 	mu     sync.Mutex
@@ -117,6 +118,13 @@ func (w *world) withDaemon() *world {
 	}))
 	mux.HandleFunc("GET "+api.RouteKernels, w.verb("kernels", func(rw http.ResponseWriter, _ string) {
 		reply(rw, 200, []banger.Kernel{{Release: "6.12.1-cloud"}, {Release: "6.1.0-cloud"}, {Release: "6.1.0-cloud"}})
+	}))
+	mux.HandleFunc("GET "+api.RouteDoctor, w.verb("doctor", func(rw http.ResponseWriter, _ string) { reply(rw, 200, w.health) }))
+	mux.HandleFunc("POST "+api.RouteDoctor, w.verb("doctor-fix", func(rw http.ResponseWriter, _ string) {
+		for i := range w.health.Strays {
+			w.health.Strays[i].Fixed = w.health.Strays[i].Fixable
+		}
+		reply(rw, 200, w.health)
 	}))
 	mux.HandleFunc("GET "+api.RouteVMPorts, w.verb("port-list", w.listPorts))
 	mux.HandleFunc("POST "+api.RouteVMPorts, w.verb("port-add", w.addPorts))

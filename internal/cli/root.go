@@ -20,7 +20,7 @@ func branches() []branch {
 	return []branch{
 		{"run", "short", newRunCommand}, {"ps", "short", newPsCommand}, {"exec", "short", newExecCommand}, {"ssh", "short", newSSHCommand},
 		{"vm", "nouns", newVMCommand}, {"daemon", "nouns", newDaemonCommand}, {"config", "nouns", newConfigCommand},
-		{"events", "", newEventsCommand}, {"ssh-config", "", newSSHConfigCommand}, {"ssh-proxy", "", newSSHProxyCommand}, {"version", "", newVersionCommand},
+		{"doctor", "", newDoctorCommand}, {"events", "", newEventsCommand}, {"ssh-config", "", newSSHConfigCommand}, {"ssh-proxy", "", newSSHProxyCommand}, {"version", "", newVersionCommand},
 	}
 }
 

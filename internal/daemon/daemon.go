@@ -89,7 +89,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	events.Emit(ctx, banger.Event{Type: banger.EventDaemonStarted, Detail: map[string]string{"version": version.String(), "pid": strconv.Itoa(os.Getpid())}})
 	defer func() { events.Emit(ctx, banger.Event{Type: banger.EventDaemonStopped}) }()
-	return serve(ctx, cfg, settings, vms, cached, observed)
+	return serve(ctx, cfg, settings, vms, newExaminer(l, db, cached), observed)
 }
 
 // lockPatience is how long a daemon that is just ending may keep the lock.
@@ -110,6 +110,7 @@ func takeLock(ctx context.Context, l paths.Layout) (*ipc.Held, error) {
 type cache struct {
 	images  *image.Store
 	kernels *kernel.Store
+	archive *apt.Root
 }
 
 func openCache(cfg Config) cache {
@@ -117,6 +118,7 @@ func openCache(cfg Config) cache {
 	return cache{
 		images:  image.New(cfg.Layout, image.Catalog()),
 		kernels: kernel.New(cfg.Layout, root, kernel.EmbeddedAgent(), cfg.Log),
+		archive: root,
 	}
 }
 
@@ -150,7 +152,7 @@ func wire(cfg Config, settings *settings, db *store.DB, cached cache, observed *
 }
 
 // serve answers until ctx ends or a client asks for the end.
-func serve(ctx context.Context, cfg Config, settings *settings, vms *lifecycle.Manager, cached cache, observed *observation) error {
+func serve(ctx context.Context, cfg Config, settings *settings, vms *lifecycle.Manager, home examiner, observed *observation) error {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 	ops := operation.New[server.Result](cfg.Log)
@@ -159,7 +161,7 @@ func serve(ctx context.Context, cfg Config, settings *settings, vms *lifecycle.M
 		return err
 	}
 	srv := server.New(server.Config{
-		VMs: vms, Images: cached.images, Kernels: cached.kernels, Operations: ops,
+		VMs: vms, Images: home.images, Kernels: home.kernels, Doctor: home, Operations: ops,
 		Events: observed.events, Metrics: observed.metrics, Stop: stop,
 		Version: version.String(), Build: version.This(), PID: os.Getpid(), Since: time.Now(), Log: cfg.Log,
 	})

@@ -1,15 +1,12 @@
 package daemon
 
 import (
-	"bytes"
 	"context"
 	"os"
-	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
 	"syscall"
-	"time"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/doctor"
@@ -47,26 +44,13 @@ func newPlatform() func() lifecycle.Platform {
 	}
 }
 
-// versionTimeout bounds `qemu --version`.
-const versionTimeout = 10 * time.Second
-
 // qemuVersion is QEMU's version such as 7.2.22, or "" if it does not say.
 func qemuVersion() string {
 	binary, err := doctor.QEMU()
 	if err != nil {
 		return ""
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), versionTimeout)
-	defer cancel()
-	out, err := exec.CommandContext(ctx, binary, "--version").Output()
-	if err != nil {
-		return ""
-	}
-	_, rest, _ := bytes.Cut(out, []byte("version "))
-	if fields := strings.Fields(string(rest)); len(fields) > 0 {
-		return fields[0]
-	}
-	return ""
+	return doctor.Version(context.Background(), binary)
 }
 
 // VMMs of root run under a uid for each VM, so that one that breaks out of its

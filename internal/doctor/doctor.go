@@ -1,5 +1,6 @@
-// Package doctor finds out what this host can do. It changes nothing and
-// decides nothing: the daemon picks drivers by what it reports.
+// Package doctor finds out what this host can do: for the daemon, which picks
+// drivers by it, and for people, who want to know what is missing. It changes
+// nothing and decides nothing, and needs no daemon.
 package doctor
 
 import (
@@ -65,12 +66,19 @@ func Find(program string) (string, error) {
 	return "", err
 }
 
+// qemuProgram is QEMU for x86-64.
+const qemuProgram = "qemu-system-x86_64"
+
 // QEMU finds QEMU for x86-64.
 func QEMU() (string, error) {
-	path, err := Find("qemu-system-x86_64")
+	path, err := Find(qemuProgram)
 	if errors.Is(err, exec.ErrNotFound) {
-		return "", banger.Errorf(banger.KindUnavailable, "QEMU is not installed (no qemu-system-x86_64 in PATH)").
-			WithNext("sudo apt-get install qemu-system-x86")
+		return "", noQEMU()
 	}
 	return path, err
+}
+
+func noQEMU() error {
+	return banger.Errorf(banger.KindUnavailable, "QEMU is not installed (no %s in PATH)", qemuProgram).
+		WithNext("sudo apt-get install qemu-system-x86")
 }

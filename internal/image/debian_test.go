@@ -11,8 +11,8 @@ import (
 	"banger.dev/banger"
 	"banger.dev/banger/internal/image"
 	"banger.dev/banger/internal/image/debian"
-	"banger.dev/banger/internal/image/userns"
 	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/userns"
 )
 
 // need skips a test where a program is missing, and fails it under CI.

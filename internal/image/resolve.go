@@ -21,10 +21,7 @@ import (
 // here. Once it is here, Resolve needs no network and reads a few small files.
 // It is KindNotFound when nothing has that name.
 func (s *Store) Resolve(ctx context.Context, ref string, report banger.ProgressFunc) (banger.Image, error) {
-	if img, err := s.local(ref); !errors.Is(err, fs.ErrNotExist) {
-		return img, err
-	}
-	if img, err := s.byDigest(ref); !errors.Is(err, fs.ErrNotExist) {
+	if img, ok, err := s.Have(ctx, ref); ok || err != nil {
 		return img, err
 	}
 	if builder, ok := s.catalog[ref]; ok {
@@ -34,6 +31,27 @@ func (s *Store) Resolve(ctx context.Context, ref string, report banger.ProgressF
 	return banger.Image{}, banger.Errorf(banger.KindNotFound, "no image %q: not a local name or digest, not in the catalog (%s)", ref, strings.Join(names, ", ")).
 		WithNext("the same with --image %s", banger.DefaultImage)
 }
+
+// Have is the image that Resolve gives if it is here; ok is false if Resolve
+// would have to pull it, or finds nothing.
+func (s *Store) Have(_ context.Context, ref string) (img banger.Image, ok bool, err error) {
+	looks := []func() (banger.Image, error){
+		func() (banger.Image, error) { return s.local(ref) },
+		func() (banger.Image, error) { return s.byDigest(ref) },
+	}
+	if builder, ok := s.catalog[ref]; ok {
+		looks = append(looks, func() (banger.Image, error) { return s.lookUp(catalogKey(ref, builder)) })
+	}
+	for _, look := range looks {
+		if img, err = look(); !errors.Is(err, fs.ErrNotExist) {
+			return img, err == nil, err
+		}
+	}
+	return banger.Image{}, false, nil
+}
+
+// catalogKey is the name of the reference to what builder makes now.
+func catalogKey(name string, b Builder) string { return name + "@" + b.Key() }
 
 // local is the image with a local name.
 func (s *Store) local(name string) (banger.Image, error) {
@@ -88,7 +106,7 @@ func (s *Store) digests() ([]string, error) {
 
 // pull gives the image of a catalog entry, made if it is not here.
 func (s *Store) pull(ctx context.Context, name string, b Builder, report banger.ProgressFunc) (banger.Image, error) {
-	key := name + "@" + b.Key()
+	key := catalogKey(name, b)
 	if img, err := s.lookUp(key); !errors.Is(err, fs.ErrNotExist) {
 		return img, err
 	}

@@ -15,10 +15,12 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"banger.dev/banger"
 	"banger.dev/banger/internal/image"
-	"banger.dev/banger/internal/image/userns"
 	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/userns"
 )
 
 // root is a small tar whose one file holds content.
@@ -259,7 +261,11 @@ func TestKilledBuild(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-dead
-	img, err := image.New(layout, catalog(stub{key: "1", tar: root(t, "one")})).Resolve(t.Context(), "stub", nil)
+	store := image.New(layout, catalog(stub{key: "1", tar: root(t, "one")}))
+	if left, err := store.Leftovers(t.Context()); err != nil || len(left) != 1 || left[0] != filepath.Dir(half) {
+		t.Errorf("left over: %v, %v", left, err)
+	}
+	img, err := store.Resolve(t.Context(), "stub", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -371,4 +377,43 @@ func TestTemplateIsMadeOnce(t *testing.T) {
 			t.Errorf("%d: %v", size, err)
 		}
 	}
+}
+
+// TestSweepSparesTheLiving: what is half-made is left over only when nobody
+// holds the lock of what it was to become.
+func TestSweepSparesTheLiving(t *testing.T) {
+	layout := paths.Layout{Cache: t.TempDir()}
+	store := image.New(layout, nil)
+	write := func(path string) string {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	template := write(filepath.Join(layout.Templates(), ".work-2147483648.ext4.77.tmp"))
+	half := write(filepath.Join(layout.Images(), "tmp", "mine", "out", "rootfs.ext4"))
+	write(filepath.Join(layout.Templates(), "work-2147483648.ext4"))
+	lock, err := os.Create(write(filepath.Join(layout.Images(), "locks", "mine")))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := store.Leftovers(t.Context()); err != nil || len(left) != 1 || left[0] != template {
+		t.Errorf("while the image is being made: %v, %v", left, err)
+	}
+	if err := errors.Join(store.Sweep(t.Context()), lock.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(half); err != nil {
+		t.Errorf("a live maker was disturbed: %v", err)
+	}
+	if err := store.Sweep(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := store.Leftovers(t.Context()); err != nil || len(left) != 0 {
+		t.Errorf("after the sweep: %v, %v", left, err)
+	}
+	nothingHalfMade(t, layout)
 }

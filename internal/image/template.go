@@ -23,7 +23,7 @@ func (s *Store) Template(ctx context.Context, size banger.Bytes) (string, error)
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return path, err
 	}
-	unlock, err := lock(ctx, filepath.Join(s.layout.Templates(), "locks", name), func() {})
+	unlock, err := lock(ctx, s.templateLock(name), func() {})
 	if err != nil {
 		return "", err
 	}
@@ -38,4 +38,8 @@ func (s *Store) Template(ctx context.Context, size banger.Bytes) (string, error)
 		return "", err
 	}
 	return path, ext4.Empty(ctx, path, ext4.Options{Size: size, Label: "banger-work"})
+}
+
+func (s *Store) templateLock(name string) string {
+	return filepath.Join(s.layout.Templates(), "locks", name)
 }

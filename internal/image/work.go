@@ -38,7 +38,7 @@ func (s *Store) begin(ctx context.Context, key, name string, report banger.Progr
 		return nil, err
 	}
 	w := &work{store: s, name: name, dir: filepath.Join(s.layout.Images(), "tmp", key), report: report, unlock: unlock}
-	err = errors.Join(s.sweep(ctx), ext4.RemoveTree(ctx, w.dir))
+	err = errors.Join(s.Sweep(ctx), ext4.RemoveTree(ctx, w.dir))
 	if err == nil {
 		err = makeDirs(w.dir)
 	}
@@ -50,27 +50,6 @@ func (s *Store) begin(ctx context.Context, key, name string, report banger.Progr
 }
 
 func (s *Store) lockFile(key string) string { return filepath.Join(s.layout.Images(), "locks", key) }
-
-// sweep removes the half-made files whose maker is dead: its lock is free.
-func (s *Store) sweep(ctx context.Context) error {
-	entries, err := os.ReadDir(filepath.Join(s.layout.Images(), "tmp"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	}
-	var failed []error
-	for _, e := range entries {
-		unlock, err := tryLock(s.lockFile(e.Name()))
-		if errors.Is(err, errBusy) {
-			continue
-		}
-		if err == nil {
-			err = ext4.RemoveTree(ctx, filepath.Join(s.layout.Images(), "tmp", e.Name()))
-			unlock()
-		}
-		failed = append(failed, err)
-	}
-	return errors.Join(failed...)
-}
 
 // endTimeout bounds the tidying when the context has ended.
 const endTimeout = time.Minute

@@ -165,7 +165,7 @@ func (s *Store) build(ctx context.Context, m manifest, report banger.ProgressFun
 		return banger.Kernel{}, err
 	}
 	defer func() { _ = lock.Close() }()
-	if err := s.sweep(name); err != nil {
+	if err := s.sweep(ctx, name); err != nil {
 		return banger.Kernel{}, err
 	}
 	if k, _, err := s.open(name); err == nil {

@@ -99,8 +99,14 @@ func TestKilledBuilderOfAnotherKernelIsSweptToo(t *testing.T) {
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
 	s := testStore(t, cache, &archive{release: "6.2"}, "agent")
+	if left, err := s.Leftovers(t.Context()); err != nil || len(left) != 1 {
+		t.Errorf("left over: %v, %v", left, err)
+	}
 	pulled(t, s)
 	onlyKernels(t, s, 1)
+	if left, err := s.Leftovers(t.Context()); err != nil || len(left) != 0 {
+		t.Errorf("left over after a pull: %v, %v", left, err)
+	}
 }
 
 func TestSecondPullWaitsForTheFirst(t *testing.T) {
@@ -130,7 +136,10 @@ func TestSweepSparesLiveBuilders(t *testing.T) {
 	cache := t.TempDir()
 	cmd, release := startBuilder(t, cache, stageInitramfs)
 	s := testStore(t, cache, &archive{release: "6.2"}, "agent")
-	if err := s.sweep(strings.Repeat("0", 64)); err != nil {
+	if left, err := s.Leftovers(t.Context()); err != nil || len(left) != 0 {
+		t.Errorf("left over: %v, %v", left, err)
+	}
+	if err := s.Sweep(t.Context()); err != nil {
 		t.Fatal(err)
 	}
 	release()

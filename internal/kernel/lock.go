@@ -53,26 +53,58 @@ func (s *Store) tryLock(name string) (*os.File, error) {
 
 const tmpPrefix = "tmp-" // tmp-<digest>-<random>
 
-// sweep removes what builders that died left. The lock of digest own is held;
-// a directory whose digest is locked by another belongs to a live builder.
-func (s *Store) sweep(own string) error {
+// Leftovers are the half-made kernels whose builder is dead: its lock is free.
+func (s *Store) Leftovers(ctx context.Context) ([]string, error) {
+	var left []string
+	err := s.abandoned(ctx, "", func(dir string) error {
+		left = append(left, dir)
+		return nil
+	})
+	return left, err
+}
+
+// Sweep removes the Leftovers.
+func (s *Store) Sweep(ctx context.Context) error { return s.sweep(ctx, "") }
+
+// sweep is Sweep for a builder that holds the lock of digest own.
+func (s *Store) sweep(ctx context.Context, own string) error {
+	return s.abandoned(ctx, own, func(dir string) error {
+		s.log.InfoContext(ctx, "remove what a pull that was killed left", "dir", dir)
+		if err := os.RemoveAll(dir); err != nil {
+			return fmt.Errorf("sweep the kernel store: %w", err)
+		}
+		return nil
+	})
+}
+
+// abandoned calls each with what builders that died left, while the lock keeps
+// others from that digest. The lock of digest own is the caller's.
+func (s *Store) abandoned(ctx context.Context, own string, each func(dir string) error) error {
 	left, err := filepath.Glob(filepath.Join(s.dir, tmpPrefix+"*"))
 	if err != nil {
 		return err
 	}
 	for _, dir := range left {
 		digest, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), tmpPrefix), "-")
-		if digest != own {
-			lock, err := s.tryLock(digest)
-			if err != nil {
-				continue
-			}
-			defer func() { _ = lock.Close() }()
-		}
-		s.log.Info("remove what a pull that was killed left", "dir", dir)
-		if err := os.RemoveAll(dir); err != nil {
-			return fmt.Errorf("sweep the kernel store: %w", err)
+		if err := s.ifFree(digest, own, func() error { return each(dir) }); err != nil {
+			return err
 		}
 	}
-	return nil
+	return ctx.Err()
+}
+
+// ifFree calls do with the lock of a digest held, unless another builder holds it.
+func (s *Store) ifFree(digest, own string, do func() error) error {
+	if digest == own {
+		return do()
+	}
+	lock, err := s.tryLock(digest)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { _ = lock.Close() }()
+	return do()
 }

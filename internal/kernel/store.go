@@ -83,6 +83,16 @@ func (s *Store) Default(ctx context.Context, report banger.ProgressFunc) (banger
 	return s.pull(ctx, report)
 }
 
+// Have is the kernel that Default gives if it is here; ok is false if Default
+// would have to make it.
+func (s *Store) Have(context.Context) (k banger.Kernel, ok bool, err error) {
+	if err := s.agent.check(); err != nil {
+		return banger.Kernel{}, false, err
+	}
+	k, err = s.cached()
+	return k, err == nil, nil
+}
+
 // Pull asks the archive for the newest kernel and makes it the default.
 func (s *Store) Pull(ctx context.Context, report banger.ProgressFunc) (banger.Kernel, error) {
 	if err := s.agent.check(); err != nil {

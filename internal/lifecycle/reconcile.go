@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -61,7 +63,29 @@ func (m *Manager) recover(ctx context.Context, rec banger.Record) error {
 	if rec.Spec.Ephemeral {
 		return m.discard(ctx, rec)
 	}
-	return nil
+	return m.sweepHalfMade(rec.ID)
+}
+
+// halfMade says whether a name in a VM's directory is a temporary one.
+func halfMade(name string) bool {
+	return strings.HasPrefix(name, ".") || strings.HasSuffix(name, ".tmp") || strings.HasSuffix(name, ".new")
+}
+
+// sweepHalfMade removes the temporary files of writes that were cut off: those
+// of a VM that is not alive are nobody's while its lock is held.
+func (m *Manager) sweepHalfMade(id string) error {
+	dir := m.files(id).Dir
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	var errs []error
+	for _, e := range entries {
+		if halfMade(e.Name()) {
+			errs = append(errs, os.RemoveAll(filepath.Join(dir, e.Name())))
+		}
+	}
+	return errors.Join(append(errs, err)...)
 }
 
 // adopt takes over a VM that outlived the daemon before this one.

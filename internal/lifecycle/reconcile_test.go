@@ -311,6 +311,28 @@ func TestDirectoriesWithoutARowAreLeftAndStraySocketsAreNot(t *testing.T) {
 	})
 }
 
+func TestHalfMadeFilesOfAVMThatIsNotAliveAreRemoved(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.create("dead")
+		w.run("live")
+		dead, live := w.layout.VM(w.row("dead").ID), w.layout.VM(w.row("live").ID)
+		before := w.String()
+		kept := live.Exit() + ".tmp" // its monitor may be writing it
+		for _, path := range []string{dead.Handles() + ".tmp", dead.SSH() + ".new", filepath.Join(dead.Dir, ".new-123"), filepath.Join(dead.Dir, ".config.img99"), kept} {
+			if err := os.WriteFile(path, []byte("half"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := w.restart(); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Remove(kept); err != nil {
+			t.Errorf("a file of a live VM: %v", err)
+		}
+		w.same(before)
+	})
+}
+
 func TestARowWithoutItsDirectoryIsBrokenAndCanBeDeleted(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		before := w.String()

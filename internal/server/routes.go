@@ -53,6 +53,8 @@ func (s *Server) routes(mux *http.ServeMux, h huma.API) {
 	handle(d, route{http.MethodDelete, api.RouteOperation, "cancel-operation", "Cancel an operation; it ends soon after", 200}, s.cancel)
 	handle(d, route{http.MethodGet, api.RouteImages, "list-images", "The images in the cache", 200}, s.listImages)
 	handle(d, route{http.MethodGet, api.RouteKernels, "list-kernels", "The kernels in the cache", 200}, s.listKernels)
+	handle(d, route{http.MethodGet, api.RouteDoctor, "examine", "What is missing or left over in this home", 200}, s.examine)
+	handle(d, route{http.MethodPost, api.RouteDoctor, "fix", "Remove what is left over in this home", 200}, s.fix)
 
 	operation := h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.Operation](), true, "")
 	raw(d, mux, route{http.MethodGet, api.RouteVMLogs, "logs-vm", "The console, a time stamp a line; query: source, follow, since, tail, places, after", 200},

@@ -42,6 +42,7 @@ type Config struct {
 	VMs        VMs
 	Images     Images
 	Kernels    Kernels
+	Doctor     Doctor
 	Operations *operation.Registry[Result]
 	Events     Events
 	Metrics    Metrics

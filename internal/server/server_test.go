@@ -66,6 +66,7 @@ var (
 		Env: []string{"A=b"}, Workdir: "/w", User: "u", Entrypoint: []string{"e"}, Cmd: []string{"c"},
 	}}
 	kernels = servertest.Kernels{{Digest: "sha256:2", Release: "6.1.0", Source: "Debian", VMLinux: "/c/vmlinux", Initramfs: "/c/i", Modules: "/c/m"}}
+	strays  = servertest.Doctor{{Kind: banger.StrayDirectory, What: "/s/vms/1", Reason: "no row", Bytes: 1, Error: "in use", Next: "rm -r /s/vms/1"}}
 )
 
 func newWorld(t *testing.T, vms *servertest.VMs) *world {
@@ -74,7 +75,7 @@ func newWorld(t *testing.T, vms *servertest.VMs) *world {
 	log := slog.New(request.LogHandler(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	w.ops = operation.New[server.Result](log)
 	w.srv = server.New(server.Config{
-		VMs: vms, Images: images, Kernels: kernels, Operations: w.ops,
+		VMs: vms, Images: images, Kernels: kernels, Doctor: strays, Operations: w.ops,
 		Events: w.events, Metrics: w.metrics, Stop: func() { close(w.stop) },
 		Version: "v9-test", PID: 4321, Since: time.Date(2025, 1, 2, 3, 4, 5, 0, time.UTC), Log: log,
 	})
@@ -334,6 +335,21 @@ func TestCache(t *testing.T) {
 	}
 }
 
+// What is left over is shown, and removed when asked to.
+func TestDoctor(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{})
+	for method, fixed := range map[string]bool{"GET": false, "POST": true} {
+		r := get[api.DoctorReply](w, method, api.RouteDoctor, "", 200)
+		if len(r.Strays) != 1 || r.Strays[0].Fixed != fixed || len(r.Checks) != 1 || r.Cached {
+			t.Errorf("%s: %+v", method, r)
+		}
+	}
+	w.srv.Doctor = servertest.Doctor(nil)
+	if _, _, text := w.do("GET", api.RouteDoctor, ""); !strings.Contains(text, `"strays":[]`) {
+		t.Errorf("no strays: %q", text)
+	}
+}
+
 func TestDaemonStop(t *testing.T) {
 	w := newWorld(t, &servertest.VMs{})
 	if code, _, _ := w.do("POST", api.RouteDaemonStop, ""); code != 202 {
@@ -422,6 +438,7 @@ func TestReplyFields(t *testing.T) {
 		{"images", "GET", api.RouteImages},
 		{"kernels", "GET", api.RouteKernels},
 		{"operations", "GET", api.RouteOperations},
+		{"doctor", "GET", api.RouteDoctor},
 		{"failed", "GET", "/v1/operations/" + failed.ID},
 		{"stop", "POST", "/v1/vms/box/stop"},
 		{"error", "GET", "/v1/vms/nothing"},
@@ -474,6 +491,7 @@ func TestReplyFields(t *testing.T) {
 func documented() map[string]string {
 	return map[string]string{
 		api.RouteDaemonStop:      "post",
+		api.RouteDoctor:          "get post",
 		api.RouteImages:          "get",
 		api.RouteKernels:         "get",
 		api.RouteOpenAPI:         "get",

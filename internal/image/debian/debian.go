@@ -13,8 +13,8 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/apt"
-	"banger.dev/banger/internal/image/userns"
 	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/userns"
 )
 
 // Suite is the Debian that images are made of: its stable release.

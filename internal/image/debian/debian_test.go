@@ -14,7 +14,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/apt"
-	"banger.dev/banger/internal/image/userns"
+	"banger.dev/banger/internal/userns"
 )
 
 func needBootstrap(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"strings"
 
 	"banger.dev/banger"
-	"banger.dev/banger/internal/image/userns"
+	"banger.dev/banger/internal/userns"
 )
 
 // Options are what a caller can say of a file system.

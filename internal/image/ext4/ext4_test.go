@@ -10,7 +10,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/image/ext4"
-	"banger.dev/banger/internal/image/userns"
+	"banger.dev/banger/internal/userns"
 )
 
 // need skips a test where a program is missing, and fails it under CI.

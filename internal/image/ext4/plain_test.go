@@ -11,7 +11,7 @@ import (
 	"syscall"
 	"testing"
 
-	"banger.dev/banger/internal/image/userns"
+	"banger.dev/banger/internal/userns"
 )
 
 // TestAsPlainUser runs this package's tests again as a user with subordinate

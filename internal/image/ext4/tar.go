@@ -14,7 +14,7 @@ import (
 	"time"
 
 	"banger.dev/banger"
-	"banger.dev/banger/internal/image/userns"
+	"banger.dev/banger/internal/userns"
 )
 
 // FromTar makes a file system of an uncompressed tar, read to its end. Owners,

@@ -17,7 +17,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/image/ext4"
-	"banger.dev/banger/internal/image/userns"
+	"banger.dev/banger/internal/userns"
 )
 
 // needTar skips where FromTar cannot work, and fails there under CI.
