@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"syscall"
 	"time"
 
 	"banger.dev/banger"
@@ -109,9 +110,11 @@ type Networker interface {
 	Network() Stream
 }
 
-// Stream is a byte stream whose reads and writes can be interrupted.
+// Stream is a byte stream whose reads and writes can be interrupted: a descriptor
+// that does not block.
 type Stream interface {
 	io.ReadWriteCloser
+	syscall.Conn
 	SetDeadline(t time.Time) error
 }
 

@@ -26,9 +26,12 @@ func checksumOf(p []byte, initial uint16) uint16 { return checksum.Checksum(p, i
 
 // newBoot makes the stack of one boot; run starts it.
 func (n *Network) newBoot(ctx context.Context, stream Stream) (*boot, error) {
-	b := &boot{Network: n}
+	link, err := newLink(stream, uint32(n.cfg.Plan.MTU), gatewayMAC, tcpip.LinkAddress(n.cfg.MAC), &n.counters, n.cfg.Busy)
+	if err != nil {
+		return nil, err
+	}
+	b := &boot{Network: n, link: link}
 	b.ctx, b.cancel = context.WithCancel(ctx)
-	b.link = newLink(stream, uint32(n.cfg.Plan.MTU), gatewayMAC, tcpip.LinkAddress(n.cfg.MAC), &n.counters, n.cfg.Busy)
 	b.flows = newFlows(b)
 	s := stack.New(stack.Options{
 		// Without neighbour discovery or MLD: receive answers what the guest needs of it.

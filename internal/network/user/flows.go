@@ -93,7 +93,7 @@ func write(socket Socket, p []byte) error {
 	for range 2 {
 		var sent error
 		err = raw.Write(func(fd uintptr) bool {
-			_, sent = syscall.Write(int(fd), p)
+			_, sent = writeNow(fd, p)
 			return true
 		})
 		if err != nil { // dropped meanwhile
@@ -200,7 +200,7 @@ func (f *flows) answers(fl *flow) {
 		var buf *[chunk]byte
 		err = raw.Read(func(fd uintptr) bool {
 			buf = f.b.chunks.get()
-			n, from = syscall.Read(int(fd), buf[:])
+			n, from = readNow(fd, buf[:])
 			if errors.Is(from, syscall.EAGAIN) {
 				f.b.chunks.put(buf)
 				buf = nil

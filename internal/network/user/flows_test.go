@@ -148,7 +148,7 @@ func echoRequest(dst netip.Addr, ident uint16) []byte {
 func bare(t *testing.T, allows func(netip.Addr) bool) (*Network, *os.File) {
 	t.Helper()
 	host, card := pair(t)
-	n := New(Config{Plan: network.User(), MAC: guestMAC(), Allows: allows, Resolv: os.DevNull, Hosts: os.DevNull})
+	n := New(Config{Plan: network.User(), MAC: guestMAC(), Allows: allows, Dial: dialLoopback, Resolv: os.DevNull, Hosts: os.DevNull})
 	served := make(chan error, 1)
 	go func() { served <- n.Serve(t.Context(), host) }()
 	t.Cleanup(func() {
@@ -287,11 +287,11 @@ func TestDNS(t *testing.T) {
 			}
 		}
 	}
-	w.n.names.fixed = []netip.AddrPort{second}
+	w.askThese(second)
 	if m := w.ask("udp", plan.Gateway4, "name.test.", dns.TypeA); len(m.Answer) != 1 || m.Answer[0].(*dns.A).A.String() != "198.51.100.2" {
 		t.Errorf("another server: %v", m)
 	}
-	w.n.names.fixed = []netip.AddrPort{long}
+	w.askThese(long)
 	if m := w.ask("udp", plan.Gateway4, "name.test.", dns.TypeA); !m.Truncated {
 		t.Error("a long answer over UDP is not said to be cut short")
 	}
@@ -300,17 +300,26 @@ func TestDNS(t *testing.T) {
 	}
 	// A server that is gone is passed over; when all are, it is said at once.
 	gone := netip.MustParseAddrPort("127.0.0.1:1")
-	w.n.names.fixed = []netip.AddrPort{gone, first}
+	w.askThese(gone, first)
 	if m := w.ask("udp", plan.Gateway4, "name.test.", dns.TypeA); len(m.Answer) != 1 {
 		t.Errorf("the second server was not asked: %v", m)
 	}
-	w.n.names.fixed = []netip.AddrPort{gone}
+	w.askThese(gone)
 	if m := w.ask("udp", plan.Gateway4, "name.test.", dns.TypeA); m.Rcode != dns.RcodeServerFailure {
 		t.Errorf("without a server: %v", m)
 	}
 	if s := w.n.Stats(); s.Names != 9 {
 		t.Errorf("%d questions were counted", s.Names)
 	}
+}
+
+// askThese boots the guest again, with other servers of names.
+func (w *world) askThese(servers ...netip.AddrPort) {
+	w.t.Helper()
+	w.end()
+	<-w.served
+	w.n.names.fixed = servers
+	w.boot()
 }
 
 // TestHostFiles: the guest sees the host's names and servers, as they are now.

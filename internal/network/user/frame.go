@@ -66,6 +66,9 @@ func (b *boot) receive4(frame *buffer.View, p []byte) {
 	fragment := ip.More() || ip.FragmentOffset() != 0
 	switch ip.TransportProtocol() {
 	case header.TCPProtocolNumber, header.UDPProtocolNumber:
+		if s, ok := receivedSegment(ip); ok && !fragment {
+			b.link.acks.received(s)
+		}
 		b.link.deliver(header.IPv4ProtocolNumber, frame)
 	case header.ICMPv4ProtocolNumber:
 		if icmp := header.ICMPv4(ip.Payload()); !fragment && len(icmp) >= header.ICMPv4MinimumSize && icmp.Type() == header.ICMPv4Echo {
@@ -106,6 +109,9 @@ func (b *boot) receive6(frame *buffer.View, p []byte) {
 	}
 	switch next {
 	case header.TCPProtocolNumber, header.UDPProtocolNumber:
+		if s, ok := receivedSegment(ip); ok {
+			b.link.acks.received(s)
+		}
 		b.link.deliver(header.IPv6ProtocolNumber, frame)
 		return
 	case header.ICMPv6ProtocolNumber:

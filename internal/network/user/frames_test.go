@@ -31,17 +31,22 @@ func arpRequest(who netip.Addr) []byte {
 
 // syn begins a connection from a port of the guest.
 func syn(from uint16, to netip.AddrPort) []byte {
-	frame := make([]byte, etherSize+header.IPv4MinimumSize+header.TCPMinimumSize)
+	return tcpFrame(from, to, header.TCPFields{SeqNum: 1, Flags: header.TCPFlagSyn}, "")
+}
+
+// tcpFrame is a segment of a connection from a port of the guest.
+func tcpFrame(from uint16, to netip.AddrPort, fields header.TCPFields, data string) []byte {
+	const heads = header.IPv4MinimumSize + header.TCPMinimumSize
+	frame := append(make([]byte, etherSize+heads), data...)
 	header.Ethernet(frame).Encode(&header.EthernetFields{DstAddr: gatewayMAC, Type: header.IPv4ProtocolNumber})
 	ip := header.IPv4(frame[etherSize:])
 	ip.Encode(&header.IPv4Fields{
-		TotalLength: header.IPv4MinimumSize + header.TCPMinimumSize, TTL: 64, Protocol: uint8(header.TCPProtocolNumber),
+		TotalLength: uint16(heads + len(data)), TTL: 64, Protocol: uint8(header.TCPProtocolNumber),
 		SrcAddr: tcpipAddr(network.User().Guest4.Addr()), DstAddr: tcpipAddr(to.Addr()),
 	})
 	ip.SetChecksum(^ip.CalculateChecksum())
-	header.TCP(ip.Payload()).Encode(&header.TCPFields{
-		SrcPort: from, DstPort: to.Port(), SeqNum: 1, DataOffset: header.TCPMinimumSize, Flags: header.TCPFlagSyn, WindowSize: 0xffff,
-	})
+	fields.SrcPort, fields.DstPort, fields.DataOffset, fields.WindowSize = from, to.Port(), header.TCPMinimumSize, 0xffff
+	header.TCP(ip.Payload()).Encode(&fields)
 	return frame
 }
 

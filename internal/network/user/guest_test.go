@@ -36,13 +36,12 @@ const patience = 30 * time.Second
 // world is a network, its guest, and a pretended outside: where the guest dials
 // 192.0.2.1 or 2001:db8::1 it reaches the loopback of the test.
 type world struct {
-	t       *testing.T
-	n       *Network
-	guest   *stack.Stack
-	card    *os.File // the guest's end of the stream
-	served  chan error
-	cancel  context.CancelFunc
-	dialled func(proto string, to netip.AddrPort) (Socket, error) // instead of the loopback, if not nil
+	t      *testing.T
+	n      *Network
+	guest  *stack.Stack
+	card   *os.File // the guest's end of the stream
+	served chan error
+	cancel context.CancelFunc
 }
 
 func outside4() netip.Addr { return netip.MustParseAddr("192.0.2.1") }
@@ -54,6 +53,11 @@ func loopback(a netip.Addr) netip.Addr {
 		return netip.MustParseAddr("127.0.0.1")
 	}
 	return netip.IPv6Loopback()
+}
+
+// dialLoopback dials where an address of the pretended outside is.
+func dialLoopback(ctx context.Context, proto string, to netip.AddrPort) (Socket, error) {
+	return dialHost(ctx, proto, netip.AddrPortFrom(loopback(to.Addr()), to.Port()))
 }
 
 func guestMAC() net.HardwareAddr { return net.HardwareAddr{0x52, 0x54, 0, 0, 0, 1} }
@@ -80,12 +84,7 @@ func newWorld(t *testing.T, change func(*Config)) *world {
 	cfg := Config{
 		Plan: network.User(), MAC: guestMAC(), Log: slog.New(slog.DiscardHandler),
 		Allows: policy.allows,
-		Dial: func(ctx context.Context, proto string, to netip.AddrPort) (Socket, error) {
-			if w.dialled != nil {
-				return w.dialled(proto, to)
-			}
-			return dialHost(ctx, proto, netip.AddrPortFrom(loopback(to.Addr()), to.Port()))
-		},
+		Dial:   dialLoopback,
 		Resolv: filepath.Join(dir, "resolv.conf"), Hosts: filepath.Join(dir, "hosts"),
 	}
 	if change != nil {
@@ -131,7 +130,10 @@ func (w *world) end() {
 func newGuest(t *testing.T, card *os.File) *stack.Stack {
 	t.Helper()
 	plan := network.User()
-	l := newLink(card, uint32(plan.MTU), tcpip.LinkAddress(guestMAC()), "", &counters{}, nil)
+	l, err := newLink(card, uint32(plan.MTU), tcpip.LinkAddress(guestMAC()), "", &counters{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
 	s := stack.New(stack.Options{
 		NetworkProtocols:   []stack.NetworkProtocolFactory{arp.NewProtocol, ipv4.NewProtocol, ipv6.NewProtocol},
 		TransportProtocols: []stack.TransportProtocolFactory{tcp.NewProtocol, udp.NewProtocol, icmp.NewProtocol4, icmp.NewProtocol6},

@@ -26,6 +26,8 @@ const (
 	readBuffer = 32 << 10
 	// batchSize is how much is written at once.
 	batchSize = 128 << 10
+	// smallFrame is the largest that is written by whoever sends it.
+	smallFrame = 4 << 10
 	// maxQueued bounds what waits for a guest that does not read: like a network
 	// card's queue, what is beyond is dropped, and TCP sends it again.
 	maxQueued = 4 << 20
@@ -39,22 +41,33 @@ const busyBytes = 1 << 20
 // read stops nobody but itself.
 type link struct {
 	stream   Stream
+	raw      syscall.RawConn // of stream
 	mtu      uint32
 	ours     tcpip.LinkAddress
 	guest    tcpip.LinkAddress
 	counters *counters
 	busy     func()
+	acks     acks
 
 	mu         sync.Mutex
 	dispatcher stack.NetworkDispatcher
+	small      []byte // what send writes itself
+	cut        []byte // the rest of it, which goes before the queue
 	queue      []*stack.PacketBuffer
 	queued     int           // bytes
+	writing    bool          // the queue is write's: it may have taken packets from it
 	closed     bool          // nothing is queued any more
 	wake       chan struct{} // has a value when the queue was empty and is no longer
 }
 
-func newLink(stream Stream, mtu uint32, ours, guest tcpip.LinkAddress, c *counters, busy func()) *link {
-	return &link{stream: stream, mtu: mtu, ours: ours, guest: guest, counters: c, busy: busy, wake: make(chan struct{}, 1)}
+func newLink(stream Stream, mtu uint32, ours, guest tcpip.LinkAddress, c *counters, busy func()) (*link, error) {
+	raw, err := stream.SyscallConn()
+	if err != nil {
+		return nil, err
+	}
+	l := &link{stream: stream, raw: raw, mtu: mtu, ours: ours, guest: guest, counters: c, busy: busy, wake: make(chan struct{}, 1)}
+	l.acks.send, l.acks.wait = l.sendOwn, ackWait
+	return l, nil
 }
 
 var errFrameSize = errors.New("the VMM sent a frame of impossible size")
@@ -62,7 +75,7 @@ var errFrameSize = errors.New("the VMM sent a frame of impossible size")
 // read hands every frame to deliver until the stream ends. A frame belongs to
 // its receiver.
 func (l *link) read(deliver func(*buffer.View)) error {
-	in := bufio.NewReaderSize(l.stream, readBuffer)
+	in := bufio.NewReaderSize(waiting{l.raw}, readBuffer)
 	var length [lengthSize]byte
 	var told uint64
 	for {
@@ -101,8 +114,9 @@ func (l *link) write() error {
 	batch := make([]byte, 0, batchSize)
 	for range l.wake {
 		for {
-			packets := l.take()
-			if len(packets) == 0 {
+			var packets []*stack.PacketBuffer
+			batch, packets = l.take(batch[:0])
+			if len(batch) == 0 && len(packets) == 0 {
 				break
 			}
 			var err error
@@ -111,18 +125,13 @@ func (l *link) write() error {
 					_, err = l.stream.Write(batch)
 					batch = batch[:0]
 				}
-				batch = binary.BigEndian.AppendUint32(batch, uint32(pkt.Size()))
-				for _, part := range pkt.AsSlices() {
-					batch = append(batch, part...)
-				}
-				l.counters.toBytes.Add(uint64(pkt.Size()))
-				l.counters.toPackets.Add(1)
+				batch = appendFrame(batch, pkt)
+				l.count(pkt)
 				pkt.DecRef()
 			}
 			if err == nil {
 				_, err = l.stream.Write(batch)
 			}
-			batch = batch[:0]
 			if err != nil {
 				return ended(err)
 			}
@@ -131,20 +140,37 @@ func (l *link) write() error {
 	return nil
 }
 
-func (l *link) take() []*stack.PacketBuffer {
+// appendFrame appends a packet as the stream carries it.
+func appendFrame(b []byte, pkt *stack.PacketBuffer) []byte {
+	b = binary.BigEndian.AppendUint32(b, uint32(pkt.Size()))
+	for _, part := range pkt.AsSlices() {
+		b = append(b, part...)
+	}
+	return b
+}
+
+func (l *link) count(pkt *stack.PacketBuffer) {
+	l.counters.toBytes.Add(uint64(pkt.Size()))
+	l.counters.toPackets.Add(1)
+}
+
+// take gives write the queue, and what goes before it. Until it finds nothing,
+// the stream is write's alone.
+func (l *link) take(batch []byte) ([]byte, []*stack.PacketBuffer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	packets := l.queue
-	l.queue, l.queued = nil, 0
-	return packets
+	batch, packets := append(batch, l.cut...), l.queue
+	l.cut, l.queue, l.queued = nil, nil, 0
+	l.writing = len(batch) > 0 || len(packets) > 0
+	return batch, packets
 }
 
 // packetOverhead is about what netstack needs to hold a packet, in bytes: many
 // small ones count for more than what is in them.
 const packetOverhead = 512
 
-// send queues a packet that begins with its Ethernet header; it takes a
-// reference of its own.
+// send writes a packet that begins with its Ethernet header, or queues it; then
+// it takes a reference of its own.
 func (l *link) send(pkt *stack.PacketBuffer) tcpip.Error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -154,14 +180,47 @@ func (l *link) send(pkt *stack.PacketBuffer) tcpip.Error {
 	case l.queued > maxQueued:
 		l.counters.dropped.Add(1)
 		return &tcpip.ErrNoBufferSpace{}
+	case !l.writing && len(l.queue) == 0 && len(l.cut) == 0 && pkt.Size() <= smallFrame && l.sendSmall(pkt):
+		return nil
 	}
 	l.queue = append(l.queue, pkt.IncRef())
 	l.queued += pkt.Size() + packetOverhead
+	l.wakeWrite()
+	return nil
+}
+
+func (l *link) wakeWrite() {
 	select {
 	case l.wake <- struct{}{}:
 	default:
 	}
-	return nil
+}
+
+// sendSmall writes a packet if there is room in the stream. The guest has it a
+// goroutine's turn earlier than from the queue.
+func (l *link) sendSmall(pkt *stack.PacketBuffer) bool {
+	l.small = appendFrame(l.small[:0], pkt)
+	var n int
+	err := l.raw.Write(func(fd uintptr) bool {
+		n, _ = writeNow(fd, l.small)
+		return true
+	})
+	if err != nil || n <= 0 { // no room, or an error that write meets too
+		return false
+	}
+	l.count(pkt)
+	if n < len(l.small) {
+		l.cut = l.small[n:]
+		l.small = nil
+		l.wakeWrite()
+	}
+	return true
+}
+
+// sendOwn queues a packet whose reference it is given.
+func (l *link) sendOwn(pkt *stack.PacketBuffer) {
+	_ = l.send(pkt) // a full queue drops, as a network does
+	pkt.DecRef()
 }
 
 // sendIP queues an IP packet.
@@ -170,9 +229,7 @@ func (l *link) sendIP(protocol tcpip.NetworkProtocolNumber, packet []byte) {
 	b := frame.AsSlice()
 	l.ether(b, protocol)
 	copy(b[etherSize:], packet)
-	pkt := stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(frame)})
-	_ = l.send(pkt) // a full queue drops, as a network does
-	pkt.DecRef()
+	l.sendOwn(stack.NewPacketBuffer(stack.PacketBufferOptions{Payload: buffer.MakeWithView(frame)}))
 }
 
 func (l *link) ether(b []byte, protocol tcpip.NetworkProtocolNumber) {
@@ -181,6 +238,7 @@ func (l *link) ether(b []byte, protocol tcpip.NetworkProtocolNumber) {
 
 // shut ends write and drops what is queued.
 func (l *link) shut() {
+	l.acks.stop()
 	l.mu.Lock()
 	if !l.closed {
 		l.closed = true
@@ -213,6 +271,13 @@ func (l *link) deliver(protocol tcpip.NetworkProtocolNumber, frame *buffer.View)
 func (l *link) WritePackets(packets stack.PacketBufferList) (int, tcpip.Error) {
 	for n, pkt := range packets.AsSlice() {
 		l.ether(pkt.LinkHeader().Push(etherSize), pkt.NetworkProtocolNumber)
+		before, now := l.acks.pass(pkt)
+		if before != nil {
+			l.sendOwn(before)
+		}
+		if !now {
+			continue
+		}
 		if err := l.send(pkt); err != nil {
 			return n, err
 		}

@@ -332,7 +332,7 @@ func (r *relay) upload() bool {
 		var from tcpip.Error
 		var to error
 		werr := host.Write(func(fd uintptr) bool {
-			moved, from, to = r.uploadOnce(int(fd))
+			moved, from, to = r.uploadOnce(fd)
 			return !errors.Is(to, syscall.EAGAIN)
 		})
 		if moved > 0 && moderate != nil {
@@ -362,7 +362,7 @@ func (r *relay) upload() bool {
 func halfClosed(err error) bool { return err == nil || errors.Is(err, syscall.ENOTCONN) }
 
 // uploadOnce writes what the guest has sent, as far as the host takes it.
-func (r *relay) uploadOnce(fd int) (moved int, from tcpip.Error, to error) {
+func (r *relay) uploadOnce(fd uintptr) (moved int, from tcpip.Error, to error) {
 	buf := r.b.chunks.get()
 	defer r.b.chunks.put(buf)
 	w := tcpip.SliceWriter(buf[:])
@@ -370,13 +370,7 @@ func (r *relay) uploadOnce(fd int) (moved int, from tcpip.Error, to error) {
 	if from != nil {
 		return 0, from, nil
 	}
-	for {
-		moved, to = syscall.Write(fd, buf[:got.Count])
-		if !errors.Is(to, syscall.EINTR) {
-			break
-		}
-	}
-	if to != nil {
+	if moved, to = writeNow(fd, buf[:got.Count]); to != nil {
 		return 0, nil, to
 	}
 	w = buf[:moved]
@@ -398,13 +392,7 @@ func (r *relay) download() bool {
 		var from error
 		rerr := host.Read(func(fd uintptr) bool {
 			buf = r.b.chunks.get()
-			for {
-				n, from = syscall.Read(int(fd), buf[:])
-				if !errors.Is(from, syscall.EINTR) {
-					break
-				}
-			}
-			if !errors.Is(from, syscall.EAGAIN) {
+			if n, from = readNow(fd, buf[:]); !errors.Is(from, syscall.EAGAIN) {
 				return true
 			}
 			r.b.chunks.put(buf)

@@ -124,10 +124,11 @@ func TestTCPFailedDial(t *testing.T) {
 	} {
 		t.Run(test.errno.Error(), func(t *testing.T) {
 			both(t, func(t *testing.T, outside netip.Addr) {
-				w := newWorld(t, nil)
-				w.dialled = func(string, netip.AddrPort) (Socket, error) {
-					return nil, &net.OpError{Op: "dial", Err: test.errno}
-				}
+				w := newWorld(t, func(c *Config) {
+					c.Dial = func(context.Context, string, netip.AddrPort) (Socket, error) {
+						return nil, &net.OpError{Op: "dial", Err: test.errno}
+					}
+				})
 				if outside.Is6() && test.errno == syscall.EHOSTUNREACH {
 					return // the test's guest takes no heed of that message
 				}
@@ -145,11 +146,13 @@ func TestTCPFailedDial(t *testing.T) {
 
 // TestClosedIsRefusedAtOnce: what the policy closes is never dialled.
 func TestClosedIsRefusedAtOnce(t *testing.T) {
-	w := newWorld(t, func(c *Config) { c.Allows = nil })
-	w.dialled = func(_ string, to netip.AddrPort) (Socket, error) {
-		t.Errorf("%s was dialled", to)
-		return nil, syscall.ECONNREFUSED
-	}
+	w := newWorld(t, func(c *Config) {
+		c.Allows = nil
+		c.Dial = func(_ context.Context, _ string, to netip.AddrPort) (Socket, error) {
+			t.Errorf("%s was dialled", to)
+			return nil, syscall.ECONNREFUSED
+		}
+	})
 	for _, a := range []string{"169.254.169.254", "10.0.2.2", "10.0.2.3", "0.0.0.1", "fd62:6e67:7200::2", "fd00:ec2::254", "64:ff9b::7f00:1", "2002:7f00:1::1"} {
 		if _, err := w.dial(netip.AddrPortFrom(netip.MustParseAddr(a), 80)); err == nil || !strings.Contains(err.Error(), "refused") {
 			t.Errorf("%s: %v", a, err)
@@ -186,7 +189,10 @@ func TestTCPReboot(t *testing.T) {
 func TestTCPLimit(t *testing.T) {
 	to := serve(t, outside4(), echoServer)
 	w := newWorld(t, nil)
+	w.end()
+	<-w.served
 	w.n.limit = 3
+	w.boot()
 	var held []net.Conn
 	for range 3 {
 		held = append(held, w.mustDial(to))

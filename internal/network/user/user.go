@@ -97,7 +97,8 @@ func (n *Network) Serve(ctx context.Context, stream Stream) error {
 
 // Stream carries the guest's frames, each after its length in 4 bytes, big endian.
 type Stream interface {
-	io.ReadWriter
+	io.Writer
+	syscall.Conn
 	SetDeadline(t time.Time) error
 }
 
