@@ -110,23 +110,27 @@ func (e *commandError) Unwrap() error { return e.err }
 // firstComplaint is the line of apt's output that says what is wrong: its first
 // error, else its first warning, else the last line.
 func firstComplaint(stderr string) string {
-	warning, last := "", ""
-	for line := range strings.Lines(stderr) {
-		line = strings.TrimSpace(line)
-		if rest, ok := strings.CutPrefix(line, "E: "); ok {
-			return rest
-		}
-		if rest, ok := strings.CutPrefix(line, "W: "); ok && warning == "" {
-			warning = rest
-		}
-		if line != "" {
-			last = line
-		}
+	if failure := firstOf(stderr, "E: "); failure != "" {
+		return failure
 	}
-	if warning != "" {
+	if warning := firstWarning(stderr); warning != "" {
 		return warning
 	}
-	return last
+	lines := strings.Split(strings.TrimSpace(stderr), "\n")
+	return strings.TrimSpace(lines[len(lines)-1])
+}
+
+// firstWarning is the first warning in what apt-get said, or "".
+func firstWarning(stderr string) string { return firstOf(stderr, "W: ") }
+
+// firstOf is the first line that begins with prefix, without it.
+func firstOf(stderr, prefix string) string {
+	for line := range strings.Lines(stderr) {
+		if rest, ok := strings.CutPrefix(strings.TrimSpace(line), prefix); ok {
+			return rest
+		}
+	}
+	return ""
 }
 
 const searchPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"

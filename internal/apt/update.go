@@ -36,6 +36,9 @@ func (r *Root) mirrorError(err error) error {
 	why := firstComplaint(failed.stderr)
 	switch {
 	case containsAny(failed.stderr, "NO_PUBKEY", "is not signed", "invalid signature", "BADSIG", "EXPKEYSIG", "Sub-process /usr/bin/sqv"):
+		if warned := firstWarning(failed.stderr); warned != "" {
+			why = warned // apt-get's error says only that it is so
+		}
 		return banger.Errorf(banger.KindUnavailable, "%s is not signed by the keys in %s: %s", r.sources.Mirror, r.sources.Keyring, why).
 			WithNext("sudo apt-get install --only-upgrade debian-archive-keyring")
 	case containsAny(failed.stderr, "Could not resolve", "Temporary failure resolving", "Could not connect", "Cannot initiate the connection", "Unable to connect", "Connection failed", "Connection timed out", "connection timed out"):

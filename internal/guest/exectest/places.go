@@ -55,8 +55,10 @@ func terminals() []Case {
 	cases = append(cases,
 		typed("echoes what is typed", "printf ready; read -r l; echo got $l", "hello\n", "hello\r\ngot hello\r\n", 0),
 		typed("Ctrl-C interrupts", "trap 'echo caught; exit 3' INT; printf ready; while :; do sleep 0.05; done", "\x03", "caught\r\n", 3),
-		typed("Ctrl-C kills", "printf ready; exec sleep 600", "\x03", "^C", 130),
-		typed("Ctrl-\\ quits", "printf ready; exec sleep 600", "\x1c", "^\\", 131),
+		// The echo of ^C is not waited for: the kernel writes it after the signal, and
+		// it is lost when the terminal's leader dies first.
+		typed("Ctrl-C kills", "printf ready; exec sleep 600", "\x03", "", 130),
+		typed("Ctrl-\\ quits", "printf ready; exec sleep 600", "\x1c", "", 131),
 		typed("Ctrl-D ends the input", "printf ready; cat; echo over", "text\n\x04", "over\r\n", 0),
 		typed("Ctrl-U and backspace edit", "printf ready; read -r l; echo got=$l=", "wrong\x15rigX\x7fht\n", "got=right=\r\n", 0),
 		typed("raw bytes", "stty raw -echo; printf ready; head -c 4 | od -An -tx1", "\x03\x04\x1a\x7f", " 03 04 1a 7f", 0),
