@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"banger.dev/banger/internal/agent/wire"
+	"banger.dev/banger/internal/vmm/vmmtest/fakeguest"
 )
 
 // serialPort is a channel and the guest's end of it, which stays open over
@@ -91,7 +92,7 @@ func (c *channel) mustDial(t *testing.T, name byte) net.Conn {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	conn, err := c.open(ctx, portEcho)
+	conn, err := c.open(ctx, fakeguest.PortEcho)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -171,12 +172,12 @@ func TestChannelOpenWaits(t *testing.T) {
 	c, port := serialPort(t)
 	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := c.open(short, portEcho); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := c.open(short, fakeguest.PortEcho); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("without a session: %v", err)
 	}
 	opened := make(chan net.Conn, 1)
 	go func() {
-		conn, err := c.open(t.Context(), portEcho)
+		conn, err := c.open(t.Context(), fakeguest.PortEcho)
 		if err != nil {
 			t.Error(err)
 		}
@@ -208,7 +209,7 @@ func TestChannelWaitsForTheNextSession(t *testing.T) {
 	<-session.Done()
 	short, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
 	defer cancel()
-	if _, err := c.open(short, portEcho); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := c.open(short, fakeguest.PortEcho); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("with a session that is over: %v", err)
 	}
 	stop = echoAgent(t, port, 'y')
@@ -221,7 +222,7 @@ func TestChannelEnds(t *testing.T) {
 	c, port := serialPort(t)
 	waiting := make(chan error, 1)
 	go func() {
-		_, err := c.open(t.Context(), portEcho)
+		_, err := c.open(t.Context(), fakeguest.PortEcho)
 		waiting <- err
 	}()
 	c.end()
@@ -232,7 +233,7 @@ func TestChannelEnds(t *testing.T) {
 	stop := echoAgent(t, port, 'x')
 	defer stop()
 	c.opened(func() { t.Error("a session began after the end") })
-	if _, err := c.open(t.Context(), portEcho); !errors.Is(err, errChannelEnded) {
+	if _, err := c.open(t.Context(), fakeguest.PortEcho); !errors.Is(err, errChannelEnded) {
 		t.Errorf("after the end: %v", err)
 	}
 }

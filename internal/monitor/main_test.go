@@ -17,6 +17,7 @@ import (
 	"banger.dev/banger/internal/proc"
 	"banger.dev/banger/internal/vmm"
 	"banger.dev/banger/internal/vmm/vmmtest"
+	"banger.dev/banger/internal/vmm/vmmtest/fakeguest"
 )
 
 // patience bounds what takes a moment on an idle host.
@@ -33,7 +34,7 @@ func TestMain(m *testing.M) {
 func beMonitor() int {
 	syscall.Umask(0o077)
 	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
-	drivers := map[banger.VMM]vmm.Driver{vmmtest.NameFake: vmmtest.Fake{Guest: playGuest}}
+	drivers := map[banger.VMM]vmm.Driver{vmmtest.NameFake: vmmtest.Fake{Guest: fakeguest.Play}}
 	if err := Run(context.Background(), drivers, os.Stdin, os.Stdout, log); err != nil {
 		log.Error("the monitor ends", "err", err)
 		return 1
@@ -63,7 +64,7 @@ func newOrder(t *testing.T, word string) Order {
 	}
 	return Order{
 		ID: "0123456789abcdef", Name: "dev", Files: files, VMM: vmmtest.NameFake, BootTimeout: patience,
-		Machine: vmm.Config{ID: "0123456789abcdef", Binary: cat, Kernel: kernel, Initramfs: kernel, Cmdline: guestWord + word},
+		Machine: vmm.Config{ID: "0123456789abcdef", Binary: cat, Kernel: kernel, Initramfs: kernel, Cmdline: fakeguest.Word + word},
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"banger.dev/banger/internal/agent/wire"
+	"banger.dev/banger/internal/vmm/vmmtest/fakeguest"
 )
 
 func TestMetricsOfARun(t *testing.T) {
@@ -28,7 +29,7 @@ func TestMetricsOfARun(t *testing.T) {
 	if s := v.now(); mustJSON(s.Phases) != mustJSON(m.Phases) {
 		t.Errorf("the status has %+v, metrics.json %+v", s.Phases, m.Phases)
 	}
-	conn := v.dial(portEcho)
+	conn := v.dial(fakeguest.PortEcho)
 	v.echo(conn)
 	_ = conn.Close()
 	if err := v.Kill(v.ctx); err != nil {
@@ -73,7 +74,7 @@ func TestClock(t *testing.T) {
 
 // An agent that does not know the question has its clock set all the same.
 func TestClockOfAnOldAgent(t *testing.T) {
-	v := spawnReady(t, newOrder(t, guestOld))
+	v := spawnReady(t, newOrder(t, fakeguest.Old))
 	if _, err := v.Clock(v.ctx); err == nil {
 		t.Error("an agent that cannot say what time it is said it")
 	}
@@ -104,7 +105,7 @@ func TestALateHelloEndsNoPhase(t *testing.T) {
 	defer c.close()
 	earlier, port := serialPort(t)
 	ended := make(chan error, 1)
-	go func() { ended <- (&agent{}).serve(port) }()
+	go func() { ended <- fakeguest.Serve(port) }()
 	earlier.mustOpen(t)
 	m := &monitor{console: c, channel: newChannel(nil, nil), log: slog.New(slog.DiscardHandler), ready: make(chan struct{})}
 	c.reset()

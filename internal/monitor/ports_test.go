@@ -9,6 +9,7 @@ import (
 	"banger.dev/banger"
 	"banger.dev/banger/internal/proc"
 	"banger.dev/banger/internal/publish"
+	"banger.dev/banger/internal/vmm/vmmtest/fakeguest"
 )
 
 // echoing is a server on this host, which the test guest's agent dials, and a
@@ -104,7 +105,7 @@ func TestAStartWithAPortInUse(t *testing.T) {
 }
 
 func TestAnAgentThatIsTooOld(t *testing.T) {
-	v := spawnReady(t, newOrder(t, guestOld))
+	v := spawnReady(t, newOrder(t, fakeguest.Old))
 	err := v.SyncPorts(v.ctx, []banger.Port{echoing(t)})
 	if banger.KindOf(err) != banger.KindUnavailable || banger.NextOf(err) == "" {
 		t.Errorf("%v", err)

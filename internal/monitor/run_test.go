@@ -19,12 +19,13 @@ import (
 
 	"banger.dev/banger/internal/guest"
 	"banger.dev/banger/internal/proc"
+	"banger.dev/banger/internal/vmm/vmmtest/fakeguest"
 )
 
 // tell has the guest do something over its command port.
 func (v *vm) tell(line string) {
 	v.t.Helper()
-	conn := v.dial(portCommand)
+	conn := v.dial(fakeguest.PortCommand)
 	defer func() { _ = conn.Close() }()
 	if _, err := fmt.Fprintln(conn, line); err != nil {
 		v.t.Fatal(err)
@@ -93,7 +94,7 @@ func TestLifeAndPoweroff(t *testing.T) {
 	if init, err := v.Init(v.ctx); err != nil || init.State != "none" || !init.Done {
 		t.Errorf("init: %+v, %v", init, err)
 	}
-	conn := v.dial(portEcho)
+	conn := v.dial(fakeguest.PortEcho)
 	v.echo(conn)
 	_ = conn.Close()
 
@@ -133,8 +134,8 @@ func TestShutdown(t *testing.T) {
 		reason  string
 	}{
 		{"", patience, false, ReasonPoweroff},
-		{guestReboots, patience, false, ReasonPoweroff},
-		{guestIgnores, 200 * time.Millisecond, true, ReasonKilled},
+		{fakeguest.Reboots, patience, false, ReasonPoweroff},
+		{fakeguest.Ignores, 200 * time.Millisecond, true, ReasonKilled},
 	} {
 		t.Run("Guest"+test.word, func(t *testing.T) {
 			v := spawnReady(t, newOrder(t, test.word))
@@ -155,7 +156,7 @@ func TestShutdown(t *testing.T) {
 
 // TestShutdownSurvivesItsClient: a client that goes away leaves no guest half shut down.
 func TestShutdownSurvivesItsClient(t *testing.T) {
-	v := spawnReady(t, newOrder(t, guestIgnores))
+	v := spawnReady(t, newOrder(t, fakeguest.Ignores))
 	ctx, cancel := context.WithTimeout(v.ctx, 50*time.Millisecond)
 	defer cancel()
 	if _, err := v.Shutdown(ctx, 300*time.Millisecond); err == nil {
@@ -175,7 +176,7 @@ func TestShutdownTimeoutIsChecked(t *testing.T) {
 }
 
 func TestKill(t *testing.T) {
-	v := spawn(t, newOrder(t, guestStuck))
+	v := spawn(t, newOrder(t, fakeguest.Stuck))
 	if err := v.Kill(v.ctx); err != nil {
 		t.Error(err)
 	}
@@ -191,9 +192,9 @@ func TestGuestsThatDoNotBoot(t *testing.T) {
 	for _, test := range []struct {
 		word, reason, detail, stage string
 	}{
-		{guestFatal, ReasonBootFailed, "the root disk has no file system", "root"},
-		{guestSilent, ReasonBootFailed, "ended before it was ready", "root"},
-		{guestPanics, ReasonPanic, "test of a panic", "root"},
+		{fakeguest.Fatal, ReasonBootFailed, "the root disk has no file system", "root"},
+		{fakeguest.Silent, ReasonBootFailed, "ended before it was ready", "root"},
+		{fakeguest.Panics, ReasonPanic, "test of a panic", "root"},
 	} {
 		t.Run(test.word, func(t *testing.T) {
 			v := spawn(t, newOrder(t, test.word))
@@ -209,7 +210,7 @@ func TestGuestsThatDoNotBoot(t *testing.T) {
 }
 
 func TestBootTimeout(t *testing.T) {
-	order := newOrder(t, guestStuck)
+	order := newOrder(t, fakeguest.Stuck)
 	order.BootTimeout = 300 * time.Millisecond
 	v := spawn(t, order)
 	if exit := v.assertEnd(ReasonBootFailed, "not ready within 300ms"); exit.Stage != "root" {
@@ -236,7 +237,7 @@ func TestReboot(t *testing.T) {
 	if !proc.Alive(s.VMM.PID, s.VMM.Start) || !v.held() {
 		t.Error("after the reboot there is no VMM, or the lock is free")
 	}
-	conn := v.dial(portEcho)
+	conn := v.dial(fakeguest.PortEcho)
 	v.echo(conn)
 	_ = conn.Close()
 	if err := v.Kill(v.ctx); err != nil {
@@ -268,7 +269,7 @@ func TestVMMThatDies(t *testing.T) {
 		v.assertEnd(ReasonVMMFailed, "the VMM ended by itself")
 	})
 	t.Run("ByAnother", func(t *testing.T) {
-		v := spawn(t, newOrder(t, guestStuck))
+		v := spawn(t, newOrder(t, fakeguest.Stuck))
 		if err := syscall.Kill(v.status.VMM.PID, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
@@ -308,7 +309,7 @@ func TestSecondMonitorRefuses(t *testing.T) {
 	if s := v.now(); !s.Ready || !v.held() {
 		t.Errorf("the first monitor suffered: %s", mustJSON(s))
 	}
-	conn := v.dial(portEcho)
+	conn := v.dial(fakeguest.PortEcho)
 	v.echo(conn)
 	_ = conn.Close()
 	if after, err := os.ReadFile(v.order.Files.Console(0)); err != nil || !bytes.Equal(log, after) {
@@ -330,13 +331,13 @@ func TestPause(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, "it goes on", func() bool { return !v.now().Paused })
-	conn := v.dial(portEcho)
+	conn := v.dial(fakeguest.PortEcho)
 	v.echo(conn)
 	_ = conn.Close()
 }
 
 func TestPausedByAFullDisk(t *testing.T) {
-	v := spawnReady(t, newOrder(t, guestFull))
+	v := spawnReady(t, newOrder(t, fakeguest.Full))
 	eventually(t, "it is paused, and says why", func() bool { s := v.now(); return s.Paused && s.Reason == "No space left on device" })
 	if err := v.Resume(v.ctx); err != nil {
 		t.Fatal(err)
@@ -374,7 +375,7 @@ func TestWatch(t *testing.T) {
 // TestAgentRestart: streams of the old session break, new ones reach the new agent.
 func TestAgentRestart(t *testing.T) {
 	v := spawnReady(t, newOrder(t, ""))
-	old := v.dial(portEcho)
+	old := v.dial(fakeguest.PortEcho)
 	defer func() { _ = old.Close() }()
 	v.echo(old)
 	v.tell("restart")
@@ -382,7 +383,7 @@ func TestAgentRestart(t *testing.T) {
 		t.Errorf("%d bytes came over a stream of an agent that is gone", n)
 	}
 	for range 3 {
-		conn := v.dial(portEcho)
+		conn := v.dial(fakeguest.PortEcho)
 		v.echo(conn)
 		_ = conn.Close()
 	}
@@ -418,7 +419,7 @@ func TestLeases(t *testing.T) {
 		v := spawnReady(t, order)
 		first, second := v.lease(), v.lease()
 		first()
-		conn := v.dial(portEcho)
+		conn := v.dial(fakeguest.PortEcho)
 		v.echo(conn)
 		_ = conn.Close()
 		second()
@@ -427,7 +428,7 @@ func TestLeases(t *testing.T) {
 	t.Run("WithoutATimeoutTheyMeanNothing", func(t *testing.T) {
 		v := spawnReady(t, newOrder(t, ""))
 		v.lease()()
-		conn := v.dial(portEcho)
+		conn := v.dial(fakeguest.PortEcho)
 		v.echo(conn)
 		_ = conn.Close()
 	})

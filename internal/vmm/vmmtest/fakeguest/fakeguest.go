@@ -1,4 +1,6 @@
-package monitor
+// Package fakeguest is a guest for the machines of vmmtest.Fake: it boots, and
+// speaks the agent's protocol as far as a monitor can tell. It is for tests.
+package fakeguest
 
 import (
 	"bufio"
@@ -20,25 +22,30 @@ import (
 	"banger.dev/banger/internal/vmm/vmmtest"
 )
 
-// guestWord begins the word of the kernel command line that says how the test
-// guest behaves: "" as it should, or as one of the words below.
-const guestWord = "test.guest="
+// Word begins the word of the kernel command line that says how the guest
+// behaves: "" as it should, or as one of the words below.
+const Word = "test.guest="
 
+// hostname begins the word of the command line with the VM's name. One that is
+// a word below, or begins with one and a hyphen, says the same as Word.
+const hostname = "systemd.hostname="
+
+// How a guest behaves.
 const (
-	guestFatal   = "fatal"   // gives up in its boot and says why
-	guestSilent  = "silent"  // ends in its boot without a word
-	guestStuck   = "stuck"   // never gets ready
-	guestPanics  = "panics"  // its kernel panics in the boot
-	guestIgnores = "ignores" // does not power off when asked
-	guestReboots = "reboots" // reboots when it is asked to power off
-	guestOld     = "old"     // its agent has no dial port and cannot say what time it is
-	guestFull    = "full"    // the host's disk is full when it is ready
+	Fatal   = "fatal"   // gives up in its boot and says why
+	Silent  = "silent"  // ends in its boot without a word
+	Stuck   = "stuck"   // never gets ready
+	Panics  = "panics"  // its kernel panics in the boot
+	Ignores = "ignores" // does not power off when asked
+	Reboots = "reboots" // reboots when it is asked to power off
+	Old     = "old"     // its agent has no dial port and cannot say what time it is
+	Full    = "full"    // the host's disk is full when it is ready
 )
 
-// Ports of the test guest beside the agent's.
+// Ports of the guest beside the agent's.
 const (
-	portCommand = 7 // takes one line: what the guest is to do
-	portEcho    = 8
+	PortCommand = 7 // takes one line: what the guest is to do
+	PortEcho    = 8
 )
 
 // agent is a guest with an agent as far as the monitor can tell.
@@ -54,21 +61,32 @@ type agent struct {
 	right   bool      // its clock has been set
 }
 
-// playGuest is the guest of the fake's machines.
-func playGuest(ctx context.Context, g *vmmtest.Guest) vmm.Cause {
-	word := ""
-	for w := range strings.FieldsSeq(g.Config.Cmdline) {
-		if value, ok := strings.CutPrefix(w, guestWord); ok {
-			word = value
+// behaviour is what a kernel command line says of it.
+func behaviour(cmdline string) string {
+	for w := range strings.FieldsSeq(cmdline) {
+		if value, ok := strings.CutPrefix(w, Word); ok {
+			return value
+		}
+		if value, ok := strings.CutPrefix(w, hostname); ok {
+			switch value, _, _ = strings.Cut(value, "-"); value {
+			case Fatal, Silent, Stuck, Panics, Ignores, Reboots, Old, Full:
+				return value
+			}
 		}
 	}
+	return ""
+}
+
+// Play is a guest, for vmmtest.Fake.
+func Play(ctx context.Context, g *vmmtest.Guest) vmm.Cause {
+	word := behaviour(g.Config.Cmdline)
 	a := &agent{g: g, word: word, end: make(chan vmm.Cause, 1)}
 	var running sync.WaitGroup
 	defer running.Wait()
 	defer a.stop()
 	running.Go(a.boot)
 	button := g.Button
-	if word == guestIgnores || word == guestStuck {
+	if word == Ignores || word == Stuck {
 		button = nil
 	}
 	select {
@@ -96,17 +114,17 @@ func (a *agent) boot() {
 	a.printf("%s%s\r\n", wire.StagePrefix, wire.StageModules)
 	a.printf("%s%s\r\n", wire.StagePrefix, wire.StageRoot)
 	switch a.word {
-	case guestFatal:
+	case Fatal:
 		a.printf("%sthe root disk has no file system\r\n", wire.FatalPrefix)
 		a.ends(vmm.CauseReset)
 		return
-	case guestSilent:
+	case Silent:
 		a.ends(vmm.CausePoweroff)
 		return
-	case guestPanics:
+	case Panics:
 		a.panics()
 		return
-	case guestStuck:
+	case Stuck:
 		return
 	}
 	a.printf("%s%s\r\n", wire.StagePrefix, wire.StagePorts)
@@ -148,6 +166,9 @@ func (a *agent) stop() {
 	a.restart()
 }
 
+// Serve is one session of an agent over an opened port, until that is closed.
+func Serve(port io.ReadWriteCloser) error { return (&agent{}).serve(port) }
+
 // serve is one session over one opening of the port.
 func (a *agent) serve(port io.ReadWriteCloser) error {
 	defer func() { _ = port.Close() }()
@@ -183,9 +204,9 @@ func (a *agent) stream(stream net.Conn) {
 		a.control(stream)
 	case wire.PortDial:
 		(&dial.Server{}).Serve(stream)
-	case portEcho:
+	case PortEcho:
 		_, _ = io.Copy(stream, stream)
-	case portCommand:
+	case PortCommand:
 		line, _ := bufio.NewReader(stream).ReadString('\n')
 		a.command(strings.TrimSpace(line))
 	}
@@ -215,7 +236,7 @@ func (a *agent) control(stream net.Conn) {
 	switch r.URL.Path {
 	case wire.PathHello:
 		answer(stream, wire.Hello{Ports: a.ports(), Protocol: wire.Version, Generation: 1, Version: "test", Init: "none"})
-		if a.word == guestFull {
+		if a.word == Full {
 			a.g.Pause("No space left on device")
 		}
 	case wire.PathInit:
@@ -225,8 +246,8 @@ func (a *agent) control(stream net.Conn) {
 	case wire.PathShutdown:
 		answer(stream, struct{}{})
 		switch a.word {
-		case guestIgnores:
-		case guestReboots:
+		case Ignores:
+		case Reboots:
 			a.ends(vmm.CauseReset)
 		default:
 			a.ends(vmm.CausePoweroff)
@@ -249,7 +270,7 @@ func (a *agent) clock(stream net.Conn, r *http.Request) {
 		now = now.Add(time.Hour)
 	}
 	a.mu.Unlock()
-	if a.word == guestOld {
+	if a.word == Old {
 		_, _ = io.WriteString(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
 		_, _ = io.Copy(io.Discard, stream)
 		return
@@ -268,7 +289,7 @@ func answer(stream net.Conn, v any) {
 }
 
 func (a *agent) ports() []uint32 {
-	if a.word == guestOld {
+	if a.word == Old {
 		return nil
 	}
 	return []uint32{wire.PortControl, wire.PortDial}
