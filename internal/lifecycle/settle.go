@@ -69,7 +69,7 @@ func (m *Manager) settleEnded(id string) (done bool) {
 // settleIfFree settles a VM that has ended unseen, unless a verb has it in
 // hand. It returns false when the VM is no more.
 func (m *Manager) settleIfFree(ctx context.Context, rec *banger.Record) bool {
-	if rec.Creating || m.alive(rec.ID) || !exists(m.files(rec.ID).Handles()) {
+	if rec.Creating || m.alive(rec.ID) || !exists(m.files(rec.ID).Handles()) && !m.isOver(*rec) {
 		return true
 	}
 	unlock, ok := m.locks.tryLock(rec.ID)
@@ -87,9 +87,9 @@ func (m *Manager) settleIfFree(ctx context.Context, rec *banger.Record) bool {
 // settle settles a VM and deletes it if it is ephemeral and has ended; then
 // remains is false. vm is what it was before that. The caller holds the VM's lock.
 func (m *Manager) settle(ctx context.Context, rec *banger.Record) (vm banger.VM, remains bool) {
-	ended := m.settleLocked(ctx, rec, monitor.ReasonMonitorDied)
+	m.settleLocked(ctx, rec, monitor.ReasonMonitorDied)
 	vm = m.observe(*rec)
-	if !ended || !rec.Spec.Ephemeral {
+	if !m.isOver(*rec) {
 		return vm, true
 	}
 	if err := m.discard(ctx, *rec); err != nil {
@@ -97,6 +97,12 @@ func (m *Manager) settle(ctx context.Context, rec *banger.Record) (vm banger.VM,
 		return vm, true
 	}
 	return vm, false
+}
+
+// isOver says whether an ephemeral VM has had its run: what is left of it is to
+// be deleted, also by whoever finds it after a delete that failed.
+func (m *Manager) isOver(rec banger.Record) bool {
+	return rec.Spec.Ephemeral && rec.LastExit != nil && !m.alive(rec.ID)
 }
 
 // settleLocked records how a VM that is not alive any more ended and removes
