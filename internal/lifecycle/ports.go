@@ -134,7 +134,7 @@ func (m *Manager) syncPorts(ctx context.Context, rec banger.Record) error {
 	case errors.Is(err, monitor.ErrOld):
 		return banger.Errorf(banger.KindUnavailable, "VM %s was started by an older banger, which cannot publish ports while it runs", rec.Name).
 			WithNext("banger vm stop %s, and again", rec.Name)
-	case err != nil && banger.KindOf(err) == banger.KindInternal && !m.alive(rec.ID):
+	case err != nil && banger.KindOf(err) == banger.KindInternal && m.awaitFree(ctx, rec.ID, exitTimeout) == nil:
 		return nil // it has ended meanwhile
 	}
 	return err
