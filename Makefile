@@ -5,7 +5,7 @@ FUZZTIME ?= 10s
 export FUZZTIME
 
 .DEFAULT_GOAL := help
-.PHONY: help quickstart build test test-unit e2e lab bench soak cover lint fuzz fmt install uninstall deb clean
+.PHONY: help quickstart build test test-unit crash e2e lab bench soak cover lint fuzz fmt install uninstall deb clean
 
 help: ## List the targets
 	@sed -n 's/^\([a-z0-9-]*\):[^#]*## \(.*\)/  make \1|\2/p' Makefile | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -17,10 +17,13 @@ build: ## Build bin/banger and bin/bangerd
 	@scripts/build
 
 test: ## Everything this machine can run, lint included; installs what is missing
-	@scripts/test lint unit e2e
+	@scripts/test lint unit crash e2e
 
 test-unit: ## The tests of the packages alone, with the race detector
 	@scripts/test unit
+
+crash: ## The crash matrix: every verb, at every step, dies or fails in every way
+	@scripts/test crash
 
 e2e: ## The stories, against real VMs
 	@scripts/test e2e

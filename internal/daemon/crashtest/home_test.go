@@ -1,0 +1,181 @@
+package crashtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+	"testing"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/api"
+	"banger.dev/banger/internal/client"
+	"banger.dev/banger/internal/daemon/fault"
+	"banger.dev/banger/internal/monitor"
+	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/proc"
+	"banger.dev/banger/internal/publish"
+)
+
+// bystander is a VM that runs through everything and must not notice.
+const bystander = "bystander"
+
+// home is a BANGER_HOME, the daemons that serve it one after the other, and a
+// VM that runs in it.
+type home struct {
+	dir    string
+	layout paths.Layout
+	faults fault.Dir
+	auto   client.Autostart
+	other  banger.Detail // the bystander as it was at first
+	before []string      // the inventory with nothing but the bystander
+	port   int           // one of the host's for the verbs on ports
+}
+
+func newHome(t *testing.T) *home {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "crash") // t.TempDir is long for a socket's path
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &home{dir: filepath.Join(dir, "h"), faults: fault.Dir(filepath.Join(dir, "f"))}
+	t.Cleanup(func() {
+		if err := h.end(); err != nil {
+			t.Error(err)
+		}
+		if t.Failed() {
+			t.Logf("the daemon's log is in %s", h.layout.DaemonLog())
+			return
+		}
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := h.open(); err != nil {
+		t.Fatal(err)
+	}
+	return h
+}
+
+func (h *home) open() error {
+	env := map[string]string{"BANGER_HOME": h.dir, fault.Variable: string(h.faults)}
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	h.auto = client.Autostart{Binary: self, Environ: []string{"BANGER_HOME=" + h.dir, fault.Variable + "=" + string(h.faults), "HOME=" + h.dir}}
+	if h.layout, err = paths.FromEnv(func(name string) string { return env[name] }); err != nil {
+		return err
+	}
+	if err := errors.Join(os.MkdirAll(string(h.faults), 0o700), fillCache(h.layout.Cache)); err != nil {
+		return err
+	}
+	if h.port, err = publish.Free(banger.Port{HostIP: "127.0.0.1", Protocol: "tcp"}); err != nil {
+		return err
+	}
+	if err := h.create(bystander, small(), &api.StartRequest{}); err != nil {
+		return err
+	}
+	if h.other, err = h.show(bystander); err != nil {
+		return err
+	}
+	h.before, err = h.inventory()
+	return err
+}
+
+// end deletes the bystander, ends the daemon, and says what is left then.
+func (h *home) end() error {
+	err := errors.Join(h.faults.Disarm(), h.delete(bystander, true))
+	_, stopped := ask(h, func(ctx context.Context, c *client.Client) (struct{}, error) { return struct{}{}, c.StopDaemon(ctx) })
+	return errors.Join(err, stopped, eventually(func() error {
+		left, err := h.processes()
+		if err == nil && len(left) > 0 {
+			err = fmt.Errorf("still there when all has ended: %v", left)
+		}
+		return err
+	}))
+}
+
+// ask puts a question to the daemon, starting one if none runs.
+func ask[T any](h *home, question func(context.Context, *client.Client) (T, error)) (T, error) {
+	return within(func(ctx context.Context) (T, error) {
+		c, err := client.Connect(ctx, h.layout, h.auto)
+		if err != nil {
+			var none T
+			return none, fmt.Errorf("no daemon: %w", err)
+		}
+		defer c.Close()
+		return question(ctx, c)
+	})
+}
+
+// do is ask for a verb of whose reply nothing is of interest.
+func do[T any](h *home, verb func(context.Context, *client.Client) (T, error)) error {
+	_, err := ask(h, verb)
+	return err
+}
+
+func (h *home) create(name string, spec banger.Spec, start *api.StartRequest) error {
+	return do(h, func(ctx context.Context, c *client.Client) (api.Operation, error) {
+		return c.CreateVM(ctx, api.CreateRequest{Name: name, Spec: spec, Start: start}, nil)
+	})
+}
+
+func (h *home) start(name string) error {
+	return do(h, func(ctx context.Context, c *client.Client) (api.Operation, error) {
+		return c.StartVM(ctx, name, api.StartRequest{}, nil)
+	})
+}
+
+func (h *home) delete(name string, force bool) error {
+	return do(h, func(ctx context.Context, c *client.Client) (api.VerbReply, error) {
+		return c.DeleteVM(ctx, name, force)
+	})
+}
+
+func (h *home) list() ([]banger.VM, error) {
+	return ask(h, func(ctx context.Context, c *client.Client) ([]banger.VM, error) { return c.ListVMs(ctx) })
+}
+
+func (h *home) show(name string) (banger.Detail, error) {
+	return ask(h, func(ctx context.Context, c *client.Client) (banger.Detail, error) { return c.ShowVM(ctx, name) })
+}
+
+// daemonPID is the daemon's that runs; none is started.
+func (h *home) daemonPID() (int, error) {
+	return within(func(ctx context.Context) (int, error) {
+		c, err := client.Connect(ctx, h.layout, client.Autostart{Disabled: true})
+		if errors.Is(err, client.ErrNotRunning) {
+			return 0, nil
+		}
+		if err != nil {
+			return 0, err
+		}
+		defer c.Close()
+		ping, err := c.Ping(ctx)
+		if errors.Is(err, client.ErrNotRunning) { // it has just died
+			return 0, nil
+		}
+		return ping.PID, err
+	})
+}
+
+// killDaemon ends the daemon by SIGKILL, if it runs.
+func (h *home) killDaemon() error {
+	pid, err := h.daemonPID()
+	if err != nil || pid == 0 {
+		return err
+	}
+	start, err := proc.StartTime(pid)
+	if err != nil {
+		return err
+	}
+	return proc.Kill(pid, start, patience)
+}
+
+// alive says whether a VM's monitor or VMM is, asked of nobody but the kernel.
+func (h *home) alive(id string) (bool, error) { return monitor.Held(h.layout.VM(id).Lock()) }
+
+func itoa(n int) string { return strconv.Itoa(n) }

@@ -1,0 +1,142 @@
+package crashtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/api"
+	"banger.dev/banger/internal/client"
+	"banger.dev/banger/internal/publish"
+)
+
+// subject is the VM that a verb is about. A guest behaves as the VM's name says,
+// see package fakeguest, so a verb may want another one.
+const subject = "subject"
+
+// absent is the state of a VM that is not there.
+const absent banger.State = "absent"
+
+// verb is a row of the matrix's table: what is done to a VM.
+type verb struct {
+	name     string
+	vm       string // "" is subject
+	from, to banger.State
+	// via are states that it may be left in on the way, beside from and to.
+	via     []banger.State
+	prepare func(h *home, vm string) error // when from has been reached
+	do      func(h *home, vm string) error
+	// effect says whether what the verb does is there; nil: the state says all.
+	effect func(h *home, vm banger.VM) error
+	// done is the kind of error that says, when the verb is repeated, that it had
+	// been done.
+	done banger.Kind
+	// hopeless means that the verb always ends with an error.
+	hopeless bool
+}
+
+func (v verb) target() string {
+	if v.vm == "" {
+		return subject
+	}
+	return v.vm
+}
+
+// verbs is every verb that makes, changes or removes something.
+func verbs() []verb {
+	port := func(n int) banger.Port {
+		return banger.Port{HostIP: "127.0.0.1", HostPort: n, GuestPort: 80, Protocol: "tcp"}
+	}
+	add := func(h *home, vm string) error {
+		return do(h, func(ctx context.Context, c *client.Client) (api.VerbReply, error) {
+			return c.AddPorts(ctx, vm, []banger.Port{port(h.port)})
+		})
+	}
+	remove := func(h *home, vm string) error {
+		return do(h, func(ctx context.Context, c *client.Client) (api.VerbReply, error) {
+			return c.RemovePorts(ctx, vm, []string{fmt.Sprintf("%d/tcp", h.port)})
+		})
+	}
+	stop := func(timeout int64) func(h *home, vm string) error {
+		return func(h *home, vm string) error {
+			return do(h, func(ctx context.Context, c *client.Client) (api.VerbReply, error) {
+				return c.StopVM(ctx, vm, api.StopRequest{TimeoutMS: timeout})
+			})
+		}
+	}
+	return []verb{
+		{name: "create", from: absent, to: banger.StateStopped, done: banger.KindConflict,
+			do: func(h *home, vm string) error { return h.create(vm, small(), nil) }},
+		{name: "run", from: absent, to: banger.StateRunning, via: []banger.State{banger.StateStopped}, do: func(h *home, vm string) error {
+			if _, err := h.show(vm); err == nil { // a run that was cut off after its create is gone on with by a start
+				return h.start(vm)
+			}
+			return h.create(vm, small(), &api.StartRequest{})
+		}},
+		{name: "run --rm, and its end", from: absent, to: absent, via: []banger.State{banger.StateRunning}, do: func(h *home, vm string) error {
+			spec := small()
+			spec.Ephemeral = true
+			if err := h.create(vm, spec, &api.StartRequest{}); err != nil && banger.KindOf(err) != banger.KindConflict {
+				return err
+			}
+			return h.endsByItself(vm)
+		}},
+		{name: "start", from: banger.StateStopped, to: banger.StateRunning, do: (*home).start},
+		{name: "start of what cannot boot", vm: "panics", from: banger.StateStopped, to: banger.StateStopped, hopeless: true, do: (*home).start},
+		{name: "stop", from: banger.StateRunning, to: banger.StateStopped, do: stop(0)},
+		{name: "stop of a guest that does not listen", vm: "ignores", from: banger.StateRunning, to: banger.StateStopped, do: stop(50)},
+		{name: "kill", from: banger.StateRunning, to: banger.StateStopped, do: func(h *home, vm string) error {
+			return do(h, func(ctx context.Context, c *client.Client) (api.VerbReply, error) { return c.KillVM(ctx, vm) })
+		}},
+		{name: "an end without a verb", from: banger.StateRunning, to: banger.StateStopped, do: (*home).endsByItself},
+		{name: "delete", from: banger.StateStopped, to: absent, via: []banger.State{banger.StateBroken}, done: banger.KindNotFound,
+			do: func(h *home, vm string) error { return h.delete(vm, false) }},
+		{name: "delete --force", from: banger.StateRunning, to: absent, via: []banger.State{banger.StateStopped, banger.StateBroken}, done: banger.KindNotFound,
+			do: func(h *home, vm string) error { return h.delete(vm, true) }},
+		{name: "port add", from: banger.StateRunning, to: banger.StateRunning, do: add, effect: publishes(1)},
+		{name: "port remove", from: banger.StateRunning, to: banger.StateRunning, done: banger.KindNotFound,
+			prepare: add, do: remove, effect: publishes(0)},
+	}
+}
+
+// publishes is the effect of a verb that leaves the VM with so many ports, which
+// are listened on while it runs.
+func publishes(want int) func(h *home, vm banger.VM) error {
+	return func(h *home, vm banger.VM) error {
+		if len(vm.Ports) != want {
+			return fmt.Errorf("it publishes %v", vm.Ports)
+		}
+		taken := publish.Probe(banger.Port{HostIP: "127.0.0.1", HostPort: h.port, Protocol: "tcp"}) != nil
+		if taken != (want > 0 && vm.State == banger.StateRunning) {
+			return fmt.Errorf("it publishes %v and is %s; the port is in use: %t", vm.Ports, vm.State, taken)
+		}
+		return nil
+	}
+}
+
+// endsByItself kills a VM's VMM, as its own failure would, and waits until the
+// daemon has seen it.
+func (h *home) endsByItself(vm string) error {
+	d, err := h.show(vm)
+	if banger.KindOf(err) == banger.KindNotFound {
+		return nil
+	}
+	if err != nil || d.Handles == nil {
+		return err
+	}
+	if err := syscall.Kill(d.Handles.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return err
+	}
+	return eventually(func() error {
+		d, err := h.show(vm)
+		if err == nil && d.State == banger.StateRunning {
+			return fmt.Errorf("%s is still running", vm)
+		}
+		if banger.KindOf(err) == banger.KindNotFound {
+			return nil
+		}
+		return err
+	})
+}
