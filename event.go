@@ -14,6 +14,7 @@ const (
 	EventVMPaused      EventType = "vm.paused"
 	EventVMResumed     EventType = "vm.resumed"
 	EventVMStopped     EventType = "vm.stopped"
+	EventVMReset       EventType = "vm.reset"
 	EventVMDeleted     EventType = "vm.deleted"
 	EventPortAdded     EventType = "port.added"
 	EventPortRemoved   EventType = "port.removed"
@@ -36,7 +37,7 @@ const (
 func EventTypes() []EventType {
 	return []EventType{
 		EventVMCreated, EventVMStarted, EventVMStartFailed, EventVMRebooted, EventVMPaused, EventVMResumed,
-		EventVMStopped, EventVMDeleted, EventPortAdded, EventPortRemoved, EventClockSet,
+		EventVMStopped, EventVMReset, EventVMDeleted, EventPortAdded, EventPortRemoved, EventClockSet,
 		EventOperationStarted, EventOperationDone, EventOperationFailed, EventOperationCancelled, EventDaemonStarted, EventDaemonStopped, EventConfigReloaded, EventLost,
 	}
 }

@@ -56,7 +56,9 @@ type Spec struct {
 	User      string            `json:"user,omitempty"`
 	Labels    map[string]string `json:"labels,omitempty"`
 	Ephemeral bool              `json:"ephemeral,omitempty"` // deleted as soon as it is not alive
-	Publish   []Port            `json:"publish,omitempty"`   // ports of the guest on the host
+	// Overcommit allows it to be started where the running VMs have more memory than the host.
+	Overcommit bool   `json:"overcommit,omitempty"`
+	Publish    []Port `json:"publish,omitempty"` // ports of the guest on the host
 }
 
 // WithDefaults fills in what the user did not say.

@@ -90,6 +90,9 @@ type Handles struct {
 	Accel        string `json:"accel"` // kvm or tcg
 	Disk         string `json:"disk"`  // name of the disk driver
 	Step         string `json:"step"`  // the last step that start began
+	// What it was started with; its spec may have been changed since.
+	VCPUs  int   `json:"vcpus"`
+	Memory Bytes `json:"memory_bytes"`
 }
 
 // VMM names a driver.

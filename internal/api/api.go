@@ -25,6 +25,11 @@ const (
 	RouteVMStart         = "/v1/vms/{ref}/start"        // POST StartRequest → 202 Operation
 	RouteVMStop          = "/v1/vms/{ref}/stop"         // POST StopRequest → VerbReply
 	RouteVMKill          = "/v1/vms/{ref}/kill"         // POST → VerbReply
+	RouteVMRestart       = "/v1/vms/{ref}/restart"      // POST RestartRequest → 202 Operation
+	RouteVMPause         = "/v1/vms/{ref}/pause"        // POST → VerbReply
+	RouteVMResume        = "/v1/vms/{ref}/resume"       // POST → VerbReply
+	RouteVMReset         = "/v1/vms/{ref}/reset"        // POST ResetRequest → 202 Operation
+	RouteVMWait          = "/v1/vms/{ref}/wait"         // GET ?for=&timeout_ms= → WaitReply
 	RouteVMPorts         = "/v1/vms/{ref}/ports"        // GET → []banger.Port; POST PortsRequest → VerbReply; DELETE ?port=8080/tcp → VerbReply
 	RouteOperations      = "/v1/operations"             // GET → []Operation, those that run or ended a short while ago
 	RouteOperation       = "/v1/operations/{id}"        // GET → Operation; DELETE cancels → Operation
@@ -86,6 +91,26 @@ type StartRequest struct {
 	// Leased has the VM killed when the client that holds its lease is gone, or
 	// does not take it soon; see lifecycle.StartOptions.
 	Leased bool `json:"leased,omitempty"`
+	// Overcommit allows the running VMs more memory than the host has.
+	Overcommit bool `json:"overcommit,omitempty"`
+}
+
+// RestartRequest says how patient the two halves of a restart are.
+type RestartRequest struct {
+	StopTimeoutMS int64        `json:"stop_timeout_ms,omitempty"` // until the VM is killed; 0 is 10 s
+	Start         StartRequest `json:"start"`
+}
+
+// ResetRequest says what a reset may do.
+type ResetRequest struct {
+	Force bool `json:"force,omitempty"` // kill the VM first if it runs
+}
+
+// WaitReply is how a VM is after a wait.
+type WaitReply struct {
+	VM banger.VM `json:"vm"`
+	// Reached is false when the time was up, or the daemon ended: ask again to go on waiting.
+	Reached bool `json:"reached"`
 }
 
 // PortsRequest names ports to publish: all of them, or none after an error.
@@ -131,7 +156,7 @@ const (
 // Operation is a long request.
 type Operation struct {
 	ID       string           `json:"id"`
-	Kind     string           `json:"kind"`   // create, start; about something else than a VM: "image pull"
+	Kind     string           `json:"kind"`   // create, start, restart, reset; about something else than a VM: "image pull"
 	Target   string           `json:"target"` // name of the VM
 	Status   OperationStatus  `json:"status"`
 	Progress *banger.Progress `json:"progress,omitempty"` // the last report

@@ -32,6 +32,17 @@ func (a *app) completeVMs(states ...banger.State) cobra.CompletionFunc {
 	}
 }
 
+// completeLabels offers the labels that VMs have.
+func (a *app) completeLabels(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
+	var labels []string
+	for _, vm := range ask(a, cmd, (*client.Client).ListVMs) {
+		for key, value := range vm.Labels {
+			labels = append(labels, key+"="+value)
+		}
+	}
+	return beginning(labels, prefix), cobra.ShellCompDirectiveNoFileComp
+}
+
 // completeImages offers the images in the cache, and the one that is pulled at
 // first use.
 func (a *app) completeImages(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {

@@ -41,9 +41,10 @@ type world struct {
 	progress   []banger.Progress
 	entrypoint []string
 	cmd        []string
-	noMonitor  bool // VMs have no monitor socket
-	interrupt  bool // operations take until they are cancelled, and this process gets a SIGINT
-	cancelled  chan struct{}
+	noMonitor  bool     // VMs have no monitor socket
+	interrupt  int      // operations take until they are cancelled, and when so many are followed this process gets a SIGINT
+	followed   int      // operations, until they are cancelled
+	inVain     int      // how often somebody waits in vain
 	consoles   []string // what each stream of a console says; all but the last are cut off
 	health     api.DoctorReply
 	streams    []string // what each stream of events says; all but the last are cut off
@@ -53,6 +54,7 @@ type world struct {
 	bodies map[string]string // the last body of a verb
 	vms    []banger.Detail
 	ops    map[string]*api.Operation
+	cancel map[string]chan struct{} // closed when the operation is cancelled
 	daemon *http.Server
 }
 
@@ -64,7 +66,7 @@ func newWorld(t *testing.T) *world {
 	t.Cleanup(func() { _ = os.RemoveAll(home) })
 	w := &world{
 		t: t, home: home, env: map[string]string{"BANGER_HOME": home, "FROM_HOST": "yes", "TERM": "dumb"},
-		fail: map[string]*banger.Error{}, bodies: map[string]string{}, ops: map[string]*api.Operation{}, cancelled: make(chan struct{}),
+		fail: map[string]*banger.Error{}, bodies: map[string]string{}, ops: map[string]*api.Operation{}, cancel: map[string]chan struct{}{},
 	}
 	if w.layout, err = paths.FromEnv(func(name string) string { return w.env[name] }); err != nil {
 		t.Fatal(err)
@@ -95,6 +97,11 @@ func (w *world) withDaemon() *world {
 	mux.HandleFunc("POST "+api.RouteVMStart, w.verb("start", w.start))
 	mux.HandleFunc("POST "+api.RouteVMStop, w.verb("stop", func(rw http.ResponseWriter, ref string) { w.halt(rw, ref) }))
 	mux.HandleFunc("POST "+api.RouteVMKill, w.verb("kill", func(rw http.ResponseWriter, ref string) { w.halt(rw, ref) }))
+	mux.HandleFunc("POST "+api.RouteVMRestart, w.verb("restart", w.start))
+	mux.HandleFunc("POST "+api.RouteVMPause, w.verb("pause", func(rw http.ResponseWriter, ref string) { w.turn(rw, ref, banger.StatePaused) }))
+	mux.HandleFunc("POST "+api.RouteVMResume, w.verb("resume", func(rw http.ResponseWriter, ref string) { w.turn(rw, ref, banger.StateRunning) }))
+	mux.HandleFunc("POST "+api.RouteVMReset, w.verb("reset", w.reset))
+	mux.HandleFunc("GET "+api.RouteVMWait, w.verb("wait", w.await))
 	mux.HandleFunc("GET "+api.RouteVMLogs, w.verb("logs", func(rw http.ResponseWriter, ref string) {
 		vm := w.find(rw, ref)
 		if vm == nil {
@@ -134,7 +141,9 @@ func (w *world) withDaemon() *world {
 	mux.HandleFunc("GET "+api.RouteOperationEvents, w.events)
 	mux.HandleFunc("DELETE "+api.RouteOperation, func(rw http.ResponseWriter, r *http.Request) {
 		w.note("cancel")
-		close(w.cancelled)
+		w.mu.Lock()
+		close(w.cancel[r.PathValue("id")])
+		w.mu.Unlock()
 		w.operation(rw, r)
 	})
 	mux.HandleFunc("POST "+api.RouteDaemonStop, w.verb("daemon-stop", func(rw http.ResponseWriter, _ string) {
@@ -312,7 +321,7 @@ func (w *world) begin(rw http.ResponseWriter, op *api.Operation) {
 	if err := w.fail[op.Kind+" operation"]; err != nil {
 		op.Status, op.Error, op.Result = api.OperationFailed, err, nil
 	}
-	w.ops[op.ID] = op
+	w.ops[op.ID], w.cancel[op.ID] = op, make(chan struct{})
 	running := *op
 	running.Status, running.Result, running.Error = api.OperationRunning, nil, nil
 	reply(rw, http.StatusAccepted, running)
@@ -330,7 +339,7 @@ func (w *world) operation(rw http.ResponseWriter, r *http.Request) {
 
 func (w *world) events(rw http.ResponseWriter, r *http.Request) {
 	w.mu.Lock()
-	op := w.ops[r.PathValue("id")]
+	op, cancelled := w.ops[r.PathValue("id")], w.cancel[r.PathValue("id")]
 	w.mu.Unlock()
 	if op == nil {
 		refuse(rw, banger.Errorf(banger.KindNotFound, "no such operation"))
@@ -341,10 +350,16 @@ func (w *world) events(rw http.ResponseWriter, r *http.Request) {
 	for _, p := range w.progress {
 		_ = out.Encode(api.Operation{ID: op.ID, Kind: op.Kind, Target: op.Target, Status: api.OperationRunning, Progress: &p, Started: op.Started})
 	}
-	if w.interrupt {
+	if w.interrupt > 0 {
 		_ = http.NewResponseController(rw).Flush()
-		_ = syscall.Kill(os.Getpid(), syscall.SIGINT)
-		<-w.cancelled
+		w.mu.Lock()
+		w.followed++
+		now := w.followed == w.interrupt
+		w.mu.Unlock()
+		if now {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGINT)
+		}
+		<-cancelled
 		w.mu.Lock()
 		defer w.mu.Unlock()
 		op.Status, op.Error, op.Result = api.OperationCancelled, banger.Errorf(banger.KindCancelled, "%s %s was interrupted", op.Kind, op.Target), nil
@@ -360,6 +375,30 @@ func (w *world) halt(rw http.ResponseWriter, ref string) {
 	changed := vm.State == banger.StateRunning
 	vm.State = banger.StateStopped
 	reply(rw, 200, api.VerbReply{VM: vm.VM, Changed: changed})
+}
+
+func (w *world) turn(rw http.ResponseWriter, ref string, state banger.State) {
+	vm := w.find(rw, ref)
+	if vm == nil {
+		return
+	}
+	changed := vm.State != state
+	vm.State = state
+	reply(rw, 200, api.VerbReply{VM: vm.VM, Changed: changed})
+}
+
+func (w *world) reset(rw http.ResponseWriter, ref string) {
+	if vm := w.find(rw, ref); vm != nil {
+		result := *vm
+		w.begin(rw, &api.Operation{Kind: "reset", Target: vm.Name, Status: api.OperationDone, Changed: true, Result: &result})
+	}
+}
+
+func (w *world) await(rw http.ResponseWriter, ref string) {
+	if vm := w.find(rw, ref); vm != nil {
+		w.inVain--
+		reply(rw, 200, api.WaitReply{VM: vm.VM, Reached: w.inVain < 0})
+	}
 }
 
 func (w *world) delete(rw http.ResponseWriter, ref string) {

@@ -128,10 +128,9 @@ func noArguments(cmd *cobra.Command, args []string) error {
 	return nil
 }
 
-// oneVM and someVMs are what most verbs take.
+// oneVM is what verbs take that show something; targetOptions is for those that
+// do something.
 func oneVM() cobra.PositionalArgs { return between(1, 1, "the name of one VM") }
-
-func someVMs() cobra.PositionalArgs { return between(1, 1<<20, "the name of a VM or of several") }
 
 // usageError is an error in what was typed.
 func usageError(cmd *cobra.Command, format string, args ...any) error {

@@ -314,7 +314,7 @@ func TestInterrupted(t *testing.T) {
 	for _, args := range []string{"vm create", "run --rm -- true", "run -- true", "run -d"} {
 		w := newWorld(t).withDaemon()
 		w.progress = []banger.Progress{{Stage: "boot"}}
-		w.interrupt = true
+		w.interrupt = 1
 		w.run(strings.Fields(args)...).want(t, 130, "", "banger: create brave-otter was interrupted\n")
 		w.wantQuestions("create", "cancel")
 	}

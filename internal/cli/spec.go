@@ -48,6 +48,7 @@ func (o *specOptions) addFlags(a *app, cmd *cobra.Command) {
 	flags.VarP(&workdirValue{&o.spec.Workdir}, "workdir", "w", "directory of its commands; the user's home otherwise")
 	flags.VarP(&userValue{&o.spec.User}, "user", "u", "user of its commands; the image's otherwise, else root")
 	flags.Var(&labelsValue{&o.spec.Labels}, "label", "a label to find it by (may be repeated)")
+	flags.BoolVar(&o.spec.Overcommit, "overcommit", false, "start it also if the running VMs then have more memory than this host")
 	_ = cmd.RegisterFlagCompletionFunc("image", a.completeImages)
 	_ = cmd.RegisterFlagCompletionFunc("kernel", a.completeKernels)
 	_ = cmd.RegisterFlagCompletionFunc("net", cobra.FixedCompletions([]string{"user", "none"}, cobra.ShellCompDirectiveNoFileComp))

@@ -158,6 +158,23 @@ func TestLogsOnATerminal(t *testing.T) {
 	}
 }
 
+func TestPruneAsksOnATerminal(t *testing.T) {
+	for answer, left := range map[string]string{"y\n": "", "\n": "old\n", "no\n": "old\n"} {
+		w := newWorld(t).withDaemon()
+		w.add("old", banger.StateStopped)
+		user, tty, shown := openTerminal(t)
+		go func() {
+			shown.wait(t, "Delete old with all that is on their disks? [y/N]")
+			_, _ = io.WriteString(user, answer)
+		}()
+		code := Run(context.Background(), w.process(tty, tty, tty), []string{"vm", "prune"})
+		if want := map[bool]int{true: 0, false: 130}[left == ""]; code != want {
+			t.Errorf("%q: code %d: %q", answer, code, shown)
+		}
+		w.run("vm", "list", "-q").want(t, 0, left, "")
+	}
+}
+
 // TestBar is about the bar on a terminal: it comes, it moves, it goes.
 func TestBar(t *testing.T) {
 	_, tty, shown := openTerminal(t)

@@ -243,6 +243,31 @@ func (v *labelsValue) Set(s string) error {
 	return nil
 }
 
+// labelSelector collects KEY=VALUE, and KEY alone for any value: a VM is to match
+// all of them.
+type labelSelector []string
+
+func (s *labelSelector) String() string { return "" }
+func (s *labelSelector) Type() string   { return "KEY[=VALUE]" }
+func (s *labelSelector) Set(text string) error {
+	if key, _, _ := strings.Cut(text, "="); key == "" {
+		return banger.Errorf(banger.KindInvalid, "%q must be KEY or KEY=VALUE", text)
+	}
+	*s = append(*s, text)
+	return nil
+}
+
+func (s labelSelector) matches(vm banger.VM) bool {
+	for _, text := range s {
+		key, value, exact := strings.Cut(text, "=")
+		have, ok := vm.Labels[key]
+		if !ok || (exact && have != value) {
+			return false
+		}
+	}
+	return true
+}
+
 // linesValue is a number of lines; -1 is all of them.
 type linesValue struct{ n *int }
 

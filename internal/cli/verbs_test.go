@@ -30,6 +30,21 @@ func TestVerbs(t *testing.T) {
 	w.run("vm", "stop", "web").want(t, 0, "web: already stopped\n", "")
 	w.run("vm", "kill", "-q", "db").want(t, 0, "", "")
 	w.run("vm", "kill", "db").want(t, 0, "db: already stopped\n", "")
+	w.run("vm", "restart", "--timeout", "2s", "--boot-timeout", "90s", "--overcommit", "db").want(t, 0, "db: restarted\n", "")
+	if body := w.bodies["restart"]; body != `{"stop_timeout_ms":2000,"start":{"wait":"ready","timeout_ms":90000,"overcommit":true}}` {
+		t.Errorf("asked %s", body)
+	}
+	w.run("vm", "pause", "db").want(t, 0, "db: paused\n", "")
+	w.run("vm", "pause", "db").want(t, 0, "db: already paused\n", "")
+	w.run("vm", "resume", "db").want(t, 0, "db: running\n", "")
+	w.run("vm", "reset", "--force", "web").want(t, 0, "web: reset\n", "")
+	if body := w.bodies["reset"]; body != `{"force":true}` {
+		t.Errorf("asked %s", body)
+	}
+	w.inVain = 1 << 20
+	w.run("vm", "wait", "--for", "ready", "--timeout", "1ms", "db").want(t, 1, "", "banger: VM db is not ready after 1ms: it is running; try: banger vm show db\n")
+	w.inVain = 2
+	w.run("vm", "wait", "--for", "ready", "db").want(t, 0, "db: ready\n", "") // it asks again
 	w.run("vm", "delete", "db").want(t, 0, "db: deleted\n", "")
 	w.run("vm", "delete", "db").want(t, 3, "", "banger: there is no VM \"db\"; try: banger vm list\n")
 	w.run("vm", "create", "--name", "new").want(t, 0, "new\n", "")
@@ -60,6 +75,64 @@ func TestSeveralTargets(t *testing.T) {
 	}
 	if want := `{"error":{"kind":"not_found","message":"there is no VM \"nosuch\"","next":"banger vm list"}}` + "\n"; got.code != 3 || got.stderr != want {
 		t.Errorf("code %d, stderr %q", got.code, got.stderr)
+	}
+}
+
+func TestChosenTargets(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	for i, name := range []string{"a", "b", "c", "d"} {
+		vm := w.add(name, []banger.State{banger.StateRunning, banger.StateStopped}[i%2])
+		vm.Labels = map[string]string{"team": []string{"blue", "red"}[i/2], name: ""}
+	}
+	w.run("vm", "list", "-q", "--label", "team=blue").want(t, 0, "a\nb\n", "")
+	w.run("vm", "list", "-q", "--label", "team", "--label", "c").want(t, 0, "c\n", "")
+	w.run("vm", "list", "-q", "--label", "team=blue", "--label", "c=").want(t, 0, "", "")
+	w.run("ps", "-q", "--label", "team=red").want(t, 0, "c\n", "")
+
+	// Only those that the verb is for, and of these only the ones that have all labels.
+	w.run("vm", "start", "--label", "team=blue").want(t, 0, "b: running\n", "")
+	w.run("vm", "pause", "--all").want(t, 0, "a: paused\nb: paused\nc: paused\n", "")
+	w.run("vm", "resume", "--label", "team=blue", "--label", "a").want(t, 0, "a: running\n", "")
+	w.run("vm", "stop", "-a").want(t, 0, "a: stopped\nb: already stopped\nc: already stopped\n", "")
+	w.run("vm", "kill", "--all").want(t, 0, "", "banger: there is no such VM\n")
+	w.run("vm", "kill", "--all", "-o", "json").want(t, 0, "[]\n", "")
+	w.run("vm", "reset", "--label", "team=blue").want(t, 0, "a: reset\nb: reset\n", "")
+	w.run("vm", "delete", "--all").want(t, 0, "a: deleted\nb: deleted\nc: deleted\nd: deleted\n", "")
+}
+
+func TestPrune(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	w.add("up", banger.StateRunning)
+	w.add("standing", banger.StatePaused)
+	w.add("broken", banger.StateBroken)
+	w.add("old", banger.StateStopped).Labels = map[string]string{"team": "blue"}
+	w.add("older", banger.StateStopped)
+
+	w.run("vm", "prune").want(t, 2, "", "banger: vm prune asks first, and here is nobody to ask; try: banger vm prune --force\n")
+	w.run("vm", "prune", "--force", "--label", "team=red").want(t, 0, "", "banger: there is no stopped VM\n")
+	w.run("vm", "prune", "-f", "--label", "team=blue").want(t, 0, "old: deleted\n", "")
+	w.run("vm", "prune", "--force").want(t, 0, "older: deleted\n", "")
+	w.run("vm", "list", "-q").want(t, 0, "up\nstanding\nbroken\n", "")
+}
+
+// Whoever is interrupted gives up all of what he began, and not the first alone.
+func TestInterruptedTargets(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	for _, name := range []string{"a", "b", "c"} {
+		w.add(name, banger.StateStopped)
+	}
+	w.interrupt = 3
+	if got := w.run("vm", "start", "--all"); got.code != 130 || got.stdout != "" {
+		t.Errorf("%+v", got)
+	}
+	cancels := 0
+	for _, question := range w.questions() {
+		if question == "cancel" {
+			cancels++
+		}
+	}
+	if cancels != 3 {
+		t.Errorf("%d of 3 were cancelled: %q", cancels, w.questions())
 	}
 }
 

@@ -94,6 +94,8 @@ func mustRun(vm banger.VM) error {
 		return nil
 	case banger.StateStopped:
 		return banger.Errorf(banger.KindConflict, "%s is stopped", vm.Name).WithNext("banger vm start %s", vm.Name)
+	case banger.StatePaused:
+		return banger.Errorf(banger.KindConflict, "%s is %s", vm.Name, stateLine(vm)).WithNext("banger vm resume %s", vm.Name)
 	default:
 		return banger.Errorf(banger.KindConflict, "%s is %s", vm.Name, stateLine(vm)).WithNext("banger vm show %s", vm.Name)
 	}

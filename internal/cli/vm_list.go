@@ -13,23 +13,33 @@ import (
 )
 
 func newListCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var labels labelSelector
+	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List all VMs",
 		Long: `List all VMs, running or not. With -q their names alone, a line each.
 
   banger vm list
+  banger vm list --label team=blue --label tier
   banger vm list -o json`,
 		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runList(cmd.Context(), func(banger.VM) bool { return true })
+			return a.runList(cmd.Context(), labels.matches)
 		},
 	}
+	a.addLabelFilter(cmd, &labels)
+	return cmd
+}
+
+func (a *app) addLabelFilter(cmd *cobra.Command, labels *labelSelector) {
+	cmd.Flags().Var(labels, "label", "only those with this label (may be repeated: with all of them)")
+	_ = cmd.RegisterFlagCompletionFunc("label", a.completeLabels)
 }
 
 func newPsCommand(a *app) *cobra.Command {
-	return &cobra.Command{
+	var labels labelSelector
+	cmd := &cobra.Command{
 		Use:   "ps",
 		Short: "List the VMs that run",
 		Long: `List the VMs that run or are paused. With -q their names alone, a line each. All of them: banger vm list.
@@ -38,9 +48,11 @@ func newPsCommand(a *app) *cobra.Command {
 		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runList(cmd.Context(), isAlive)
+			return a.runList(cmd.Context(), func(vm banger.VM) bool { return isAlive(vm) && labels.matches(vm) })
 		},
 	}
+	a.addLabelFilter(cmd, &labels)
+	return cmd
 }
 
 func isAlive(vm banger.VM) bool {

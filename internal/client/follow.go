@@ -17,9 +17,9 @@ const cancelPatience = 15 * time.Second
 // follow reads an operation's events until it has ended, and returns it as it
 // was then, with its error.
 //
-// When ctx ends first, an operation on a leash is cancelled and followed to its
-// end, so that nothing of it is left when follow returns; one without goes on in
-// the daemon and follow returns at once.
+// When ctx ends first and leash is set, the operation is cancelled and followed to
+// its end, so that nothing of it is left when follow returns; otherwise it goes
+// on in the daemon and follow returns at once.
 func (c *Client) follow(ctx context.Context, op api.Operation, leash bool, progress banger.ProgressFunc) (api.Operation, error) {
 	stream, hangUp := context.WithCancel(context.WithoutCancel(ctx))
 	defer hangUp()

@@ -4,6 +4,8 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"strconv"
+	"time"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
@@ -37,6 +39,38 @@ func (c *Client) StopVM(ctx context.Context, ref string, req api.StopRequest) (a
 // KillVM ends a VM without asking the guest.
 func (c *Client) KillVM(ctx context.Context, ref string) (api.VerbReply, error) {
 	return askVM[api.VerbReply](ctx, c, http.MethodPost, api.RouteVMKill, ref, nil, nil)
+}
+
+// PauseVM stops a VM's vCPUs.
+func (c *Client) PauseVM(ctx context.Context, ref string) (api.VerbReply, error) {
+	return askVM[api.VerbReply](ctx, c, http.MethodPost, api.RouteVMPause, ref, nil, nil)
+}
+
+// ResumeVM lets a paused VM's vCPUs go on.
+func (c *Client) ResumeVM(ctx context.Context, ref string) (api.VerbReply, error) {
+	return askVM[api.VerbReply](ctx, c, http.MethodPost, api.RouteVMResume, ref, nil, nil)
+}
+
+// waitAsk is how long one request of a wait takes.
+const waitAsk = 30 * time.Second
+
+// WaitVM waits until a VM is stopped, running or ready, or the time is up, which
+// is when reached is false; a timeout of 0 is none. Daemons may come and go
+// meanwhile.
+func (c *Client) WaitVM(ctx context.Context, ref, until string, timeout time.Duration) (api.WaitReply, error) {
+	begun := time.Now()
+	for {
+		left := waitAsk
+		if timeout != 0 {
+			left = min(left, timeout-time.Since(begun))
+		}
+		query := url.Values{"for": {until}, "timeout_ms": {strconv.FormatInt(max(left.Milliseconds(), 1), 10)}}
+		reply, err := askVM[api.WaitReply](ctx, c, http.MethodGet, api.RouteVMWait, ref, query, nil)
+		if err != nil || reply.Reached || (timeout != 0 && time.Since(begun) >= timeout) {
+			return reply, err
+		}
+		ref = reply.VM.ID // another may have its name by now
+	}
 }
 
 // DeleteVM deletes a VM; with force it is killed first if it runs.
@@ -76,13 +110,29 @@ func (c *Client) CreateVM(ctx context.Context, req api.CreateRequest, progress b
 	return c.follow(ctx, op, req.Leash, progress)
 }
 
-// StartVM boots a VM, and returns when that is done; progress may be nil.
+// StartVM boots a VM, and returns when that is done; progress may be nil. When
+// ctx ends it is cancelled; the death of this process alone does not end it.
 func (c *Client) StartVM(ctx context.Context, ref string, req api.StartRequest, progress banger.ProgressFunc) (api.Operation, error) {
-	op, err := askVM[api.Operation](ctx, c, http.MethodPost, api.RouteVMStart, ref, nil, req)
+	return c.operate(ctx, api.RouteVMStart, ref, req, progress)
+}
+
+// RestartVM stops a VM and boots it again; otherwise it is as StartVM.
+func (c *Client) RestartVM(ctx context.Context, ref string, req api.RestartRequest, progress banger.ProgressFunc) (api.Operation, error) {
+	return c.operate(ctx, api.RouteVMRestart, ref, req, progress)
+}
+
+// ResetVM throws away what a VM has written over its image; otherwise it is as
+// StartVM.
+func (c *Client) ResetVM(ctx context.Context, ref string, req api.ResetRequest, progress banger.ProgressFunc) (api.Operation, error) {
+	return c.operate(ctx, api.RouteVMReset, ref, req, progress)
+}
+
+func (c *Client) operate(ctx context.Context, route, ref string, req any, progress banger.ProgressFunc) (api.Operation, error) {
+	op, err := askVM[api.Operation](ctx, c, http.MethodPost, route, ref, nil, req)
 	if err != nil {
 		return op, err
 	}
-	return c.follow(ctx, op, false, progress)
+	return c.follow(ctx, op, true, progress)
 }
 
 func askVM[T any](ctx context.Context, c *Client, method, route, ref string, query url.Values, body any) (T, error) {

@@ -68,7 +68,7 @@ func (m *Manager) Create(ctx context.Context, name string, spec banger.Spec, sta
 		return banger.Detail{}, err
 	}
 	if start != nil { // before anything is fetched for a VM that could not start
-		if err := m.admissible(rec); err != nil {
+		if err := m.admissible(rec, start.Overcommit); err != nil {
 			return banger.Detail{}, err
 		}
 	}
@@ -113,7 +113,7 @@ func (m *Manager) create(ctx context.Context, rec *banger.Record, start *StartOp
 	if start == nil {
 		return image, nil
 	}
-	booting, booted, err := m.admit(ctx, *rec)
+	booting, booted, err := m.admit(ctx, *rec, start.Overcommit)
 	if err != nil {
 		return image, errors.Join(cancelled(ctx, *rec, err), m.discard(ctx, *rec))
 	}
@@ -223,15 +223,11 @@ func (m *Manager) kernelFor(ctx context.Context, ref string, report banger.Progr
 }
 
 func (m *Manager) makeDisks(ctx context.Context, rec banger.Record, image banger.Image) error {
-	if rec.Spec.Disk < image.Size {
-		return banger.Errorf(banger.KindInvalid, "--disk %s: the image %s needs at least %s", rec.Spec.Disk, image.Name, image.Size)
-	}
 	files := m.files(rec.ID)
 	if err := os.MkdirAll(files.Dir, 0o700); err != nil {
 		return err
 	}
-	base := disk.Base{Path: image.RootFS, Size: image.Size}
-	if err := m.Disks.Create(ctx, base, files.SystemDisk(m.Disks.Ext()), rec.Spec.Disk); err != nil {
+	if err := m.makeSystemDisk(ctx, rec, image); err != nil {
 		return err
 	}
 	if rec.Spec.Work == 0 {
@@ -242,6 +238,16 @@ func (m *Manager) makeDisks(ctx context.Context, rec banger.Record, image banger
 		return err
 	}
 	return m.Disks.Create(ctx, work, files.WorkDisk(m.Disks.Ext()), rec.Spec.Work)
+}
+
+// makeSystemDisk lays an empty overlay over the image, in place of what there
+// may be.
+func (m *Manager) makeSystemDisk(ctx context.Context, rec banger.Record, image banger.Image) error {
+	if rec.Spec.Disk < image.Size {
+		return banger.Errorf(banger.KindInvalid, "--disk %s: the image %s needs at least %s", rec.Spec.Disk, image.Name, image.Size)
+	}
+	base := disk.Base{Path: image.RootFS, Size: image.Size}
+	return m.Disks.Create(ctx, base, m.files(rec.ID).SystemDisk(m.Disks.Ext()), rec.Spec.Disk)
 }
 
 func (m *Manager) workBase(ctx context.Context, rec banger.Record) (disk.Base, error) {

@@ -18,9 +18,8 @@ func (m *Manager) Delete(ctx context.Context, ref string, force bool) (banger.VM
 	if err != nil {
 		return banger.VM{}, Outcome{}, err
 	}
-	if !force && (m.alive(rec.ID) || m.isUnderway(m.starting, rec.ID)) {
-		return banger.VM{}, Outcome{}, banger.Errorf(banger.KindConflict, "VM %s is running", rec.Name).
-			WithNext("banger vm stop %s, or banger vm delete --force %s", rec.Name, rec.Name)
+	if err := m.mayDelete(rec, force); err != nil {
+		return banger.VM{}, Outcome{}, err
 	}
 	last := m.observe(rec)
 	unlock, err := m.seize(ctx, rec)
@@ -36,6 +35,21 @@ func (m *Manager) Delete(ctx context.Context, ref string, force bool) (banger.VM
 		return banger.VM{}, Outcome{}, fmt.Errorf("delete VM %s: %w", rec.Name, err)
 	}
 	return last, Outcome{Changed: true}, nil
+}
+
+func (m *Manager) mayDelete(rec banger.Record, force bool) error {
+	v := verbDelete
+	if force {
+		v = verbForcedDelete
+	}
+	if _, err := m.judge(v, rec); err != nil {
+		return err
+	}
+	if !force && m.isUnderway(m.starting, rec.ID) {
+		return banger.Errorf(banger.KindConflict, "VM %s is being started", rec.Name).
+			WithNext("banger vm stop %s, or banger vm delete --force %s", rec.Name, rec.Name)
+	}
+	return nil
 }
 
 // remove deletes a VM whatever it is doing.

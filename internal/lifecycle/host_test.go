@@ -44,6 +44,7 @@ type guest struct {
 	dies       bool                    // its monitor is killed during the boot
 	deaf       bool                    // it ignores a shutdown
 	refuses    error                   // why it does not change its ports
+	sticks     string                  // why its VMM pauses it again whenever it is resumed
 	initNever  bool                    // its init never finishes
 	onSpawn    func(m *machine)        // called when the VMM runs, before Spawn returns
 	onReady    <-chan struct{}         // the boot waits for this
@@ -418,6 +419,36 @@ func (c client) Kill(ctx context.Context) error {
 	}
 	m.end(monitor.ReasonKilled, "killed")
 	return await(ctx, m, m.vmmGone)
+}
+
+func (c client) Pause(ctx context.Context) error {
+	m, err := c.dial(ctx)
+	if err != nil {
+		return err
+	}
+	m.pause("")
+	return nil
+}
+
+// pause stops the vCPUs, as a VMM does by itself when it meets an error.
+func (m *machine) pause(reason string) {
+	m.change(func(s *monitor.Status) {
+		s.Paused, s.Reason = true, reason
+		s.Pauses++
+	})
+}
+
+func (c client) Resume(ctx context.Context) error {
+	m, err := c.dial(ctx)
+	if err != nil {
+		return err
+	}
+	if m.guest.sticks != "" {
+		m.pause(m.guest.sticks)
+		return nil
+	}
+	m.change(func(s *monitor.Status) { s.Paused, s.Reason = false, "" })
+	return nil
 }
 
 func (c client) Watch(ctx context.Context, each func(monitor.Status)) error {

@@ -61,6 +61,8 @@ type Monitor interface {
 	Ready(ctx context.Context) (monitor.Status, error)
 	Init(ctx context.Context) (wire.InitStatus, error)
 	Shutdown(ctx context.Context, timeout time.Duration) (killed bool, err error)
+	Pause(ctx context.Context) error
+	Resume(ctx context.Context) error
 	Kill(ctx context.Context) error
 	Watch(ctx context.Context, each func(monitor.Status)) error
 	SyncPorts(ctx context.Context, ports []banger.Port) error

@@ -124,27 +124,36 @@ func (m *Manager) observe(rec banger.Record) banger.VM {
 		vm.State, vm.Reason = banger.StateStopped, "it is being started"
 	default:
 		vm.State, vm.Reason = banger.StateStopped, rec.LastError
-		if why := m.brokenBy(rec); why != "" {
-			vm.State, vm.Reason = banger.StateBroken, fmt.Sprintf("%s; banger vm delete %s", why, rec.Name)
+		if b := m.brokenBy(rec); b.why != "" {
+			vm.State, vm.Reason = banger.StateBroken, b.why+"; "+b.next
 		}
 	}
 	return vm
 }
 
-// brokenBy says why a VM that is neither alive nor being created cannot be
-// started; "" if nothing is in the way.
-func (m *Manager) brokenBy(rec banger.Record) string {
-	if rec.Creating {
-		return "its create was cut off"
+// breakage is why a VM cannot be started.
+type breakage struct {
+	why   string // "" if nothing is in the way
+	next  string // what to type
+	mends bool   // by a reset
+}
+
+// brokenBy says why a VM that is neither alive nor being created cannot be started.
+func (m *Manager) brokenBy(rec banger.Record) breakage {
+	files, giveUp := m.files(rec.ID), "banger vm delete "+rec.Name
+	system := exists(files.SystemDisk(m.Disks.Ext()))
+	work := rec.Spec.Work == 0 || exists(files.WorkDisk(m.Disks.Ext()))
+	switch {
+	case rec.Creating:
+		return breakage{why: "its create was cut off", next: giveUp}
+	case !system && !work:
+		return breakage{why: "its system disk is gone, and its work disk too", next: giveUp}
+	case !work:
+		return breakage{why: "its work disk is gone", next: giveUp}
+	case !system:
+		return breakage{why: "its system disk is gone", next: fmt.Sprintf("banger vm reset %s, or %s", rec.Name, giveUp), mends: true}
 	}
-	files := m.files(rec.ID)
-	if !exists(files.SystemDisk(m.Disks.Ext())) {
-		return "its system disk is gone"
-	}
-	if rec.Spec.Work != 0 && !exists(files.WorkDisk(m.Disks.Ext())) {
-		return "its work disk is gone"
-	}
-	return ""
+	return breakage{}
 }
 
 func exists(path string) bool {

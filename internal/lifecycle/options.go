@@ -21,6 +21,8 @@ type StartOptions struct {
 	// Leased has the monitor kill the VM when the client that holds its lease is
 	// gone, or has not come LeaseTimeout after the guest was ready.
 	Leased bool
+	// Overcommit allows the running VMs more memory than the host has.
+	Overcommit bool
 }
 
 // Outcome is what a verb did.

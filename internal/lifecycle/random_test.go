@@ -34,6 +34,7 @@ func TestWhateverHappensTheRulesHold(t *testing.T) {
 			rt.Repeat(map[string]func(*rapid.T){
 				"":       m.check,
 				"create": m.create, "start": m.start, "stop": m.stop, "kill": m.kill, "delete": m.delete,
+				"restart": m.restart, "pause": m.pause, "resume": m.resume, "reset": m.reset,
 				"two at once": m.twoAtOnce, "fault": m.fault, "guest": m.guest, "daemon dies": m.daemonDies,
 				"it ends": m.itEnds, "monitor dies": m.monitorDies, "host reboots": m.hostReboots,
 			})
@@ -182,6 +183,7 @@ func (m *model) start(rt *rapid.T) {
 	case !exists && kind != banger.KindNotFound:
 		rt.Fatalf("start of %s, which is not there: %v", n, err)
 	case exists && kind == banger.KindInternal && m.hopeless(n):
+	case exists && kind == banger.KindConflict && m.look(rt)[n].State == banger.StatePaused:
 	case exists && err != nil && kind != banger.KindNotFound:
 		rt.Fatalf("start of %s: %v", n, err)
 	}
@@ -195,6 +197,29 @@ func (m *model) stop(rt *rapid.T) {
 func (m *model) kill(rt *rapid.T) {
 	_, _, err := m.w.Kill(context.Background(), name(rt))
 	m.expect(rt, "kill", err)
+}
+
+func (m *model) restart(rt *rapid.T) {
+	n := name(rt)
+	_, _, err := m.w.Restart(context.Background(), n, lifecycle.RestartOptions{}, nil)
+	if banger.KindOf(err) != banger.KindInternal || !m.hopeless(n) {
+		m.expect(rt, "restart", err)
+	}
+}
+
+func (m *model) pause(rt *rapid.T) {
+	_, _, err := m.w.Pause(context.Background(), name(rt))
+	m.expect(rt, "pause", err)
+}
+
+func (m *model) resume(rt *rapid.T) {
+	_, _, err := m.w.Resume(context.Background(), name(rt))
+	m.expect(rt, "resume", err)
+}
+
+func (m *model) reset(rt *rapid.T) {
+	_, _, err := m.w.Reset(context.Background(), name(rt), rapid.Bool().Draw(rt, "force"), nil)
+	m.expect(rt, "reset", err)
 }
 
 func (m *model) delete(rt *rapid.T) {
@@ -215,12 +240,12 @@ func (m *model) delete(rt *rapid.T) {
 func (m *model) twoAtOnce(rt *rapid.T) {
 	n := name(rt)
 	verbs := m.w.verbs()
-	names := []string{"start", "stop", "kill", "delete --force"}
+	names := []string{"start", "stop", "kill", "restart", "pause", "resume", "reset --force", "delete --force"}
 	first, second := rapid.SampledFrom(names).Draw(rt, "first"), rapid.SampledFrom(names).Draw(rt, "second")
 	one := begin(func() result { verbs[first](n); return result{} })
 	verbs[second](n)
 	<-one
-	if strings.HasPrefix(first+second, "delete") || strings.HasPrefix(second, "delete") {
+	if strings.HasPrefix(first, "delete") || strings.HasPrefix(second, "delete") {
 		delete(m.vm, n)
 	}
 }

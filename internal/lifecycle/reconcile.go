@@ -94,11 +94,7 @@ func (m *Manager) adopt(ctx context.Context, rec banger.Record) error {
 	if err != nil {
 		return err // it runs; list says that its monitor does not answer
 	}
-	accel := ""
-	if h := m.readHandles(rec.ID); h != nil {
-		accel = h.Accel
-	}
-	if err := m.recordAlive(rec, status, accel); err != nil {
+	if err := m.recordAlive(rec, status); err != nil {
 		return err
 	}
 	// A daemon may have died between the row and the monitor. A refusal breaks

@@ -17,13 +17,14 @@ const watchRetry = time.Second
 // watch follows a live VM until it has ended, then settles it. There is one
 // watcher for each VM. The caller holds the VM's lock.
 func (m *Manager) watch(rec banger.Record) {
+	memory := m.memoryOf(rec)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.watched[rec.ID] || m.life.Err() != nil {
 		return
 	}
 	m.watched[rec.ID] = true
-	m.memory[rec.ID] = rec.Spec.Memory
+	m.memory[rec.ID] = memory
 	m.wg.Go(func() { m.follow(rec.ID) })
 }
 

@@ -42,16 +42,16 @@ func (m *Manager) start(ctx context.Context, ref string, opts StartOptions, repo
 		return rec, Outcome{}, err
 	}
 	defer unlock()
-	if m.alive(rec.ID) && !m.isEnding(ctx, rec.ID) {
-		return rec, Outcome{}, nil
+	if m.alive(rec.ID) {
+		m.isEnding(ctx, rec.ID) // then it is not alive any more
 	}
-	if why := m.brokenBy(rec); why != "" {
-		return rec, Outcome{}, banger.Errorf(banger.KindConflict, "VM %s is broken: %s", rec.Name, why).WithNext("banger vm delete %s", rec.Name)
+	if got, err := m.judge(verbStart, rec); got != act {
+		return rec, Outcome{}, err
 	}
 	if _, remains := m.settle(ctx, &rec); !remains {
 		return rec, Outcome{}, errEnded(ref)
 	}
-	booting, booted, err := m.admit(ctx, rec)
+	booting, booted, err := m.admit(ctx, rec, opts.Overcommit)
 	if err != nil {
 		return rec, Outcome{}, err
 	}
@@ -79,13 +79,14 @@ func errEnded(ref string) error {
 	return banger.Errorf(banger.KindNotFound, "no VM %q: it has just ended and, being made with --rm, was deleted", ref).WithNext("banger vm list")
 }
 
-// admit refuses a start for which this host lacks the VMM or the memory. Else
-// the memory is spoken for, and other verbs can cancel the boot through the
-// context, until done is called: when the VM is alive, or will not be.
-func (m *Manager) admit(ctx context.Context, rec banger.Record) (booting context.Context, done func(), err error) {
+// admit refuses a start for which this host lacks the VMM or, unless overcommit
+// is given here or for the VM, the memory. Else the memory is spoken for, and
+// other verbs can cancel the boot through the context, until done is called:
+// when the VM is alive, or will not be.
+func (m *Manager) admit(ctx context.Context, rec banger.Record, overcommit bool) (booting context.Context, done func(), err error) {
 	m.admission.Lock()
 	defer m.admission.Unlock()
-	if err := m.fits(rec); err != nil {
+	if err := m.fits(rec, overcommit); err != nil {
 		return nil, nil, err
 	}
 	booting, done = m.begin(ctx, m.starting, rec.ID)
@@ -96,10 +97,10 @@ func (m *Manager) admit(ctx context.Context, rec banger.Record) (booting context
 }
 
 // admissible says whether admit would refuse a start now.
-func (m *Manager) admissible(rec banger.Record) error {
+func (m *Manager) admissible(rec banger.Record, overcommit bool) error {
 	m.admission.Lock()
 	defer m.admission.Unlock()
-	return m.fits(rec)
+	return m.fits(rec, overcommit)
 }
 
 // boot starts a VM that is not alive; the caller holds its lock.
@@ -235,21 +236,41 @@ func describeExit(e monitor.Exit) string {
 // are being started, would want more memory than there is. What is noted of them
 // is no less than they have: only when that is too much does it matter who of
 // them has ended. The caller holds admission.
-func (m *Manager) fits(rec banger.Record) error {
+func (m *Manager) fits(rec banger.Record, overcommit bool) error {
 	p := m.Platform()
 	if p.Binary == "" {
 		return p.Missing
+	}
+	if overcommit || rec.Spec.Overcommit {
+		return nil
 	}
 	total := m.spokenFor(rec)
 	if total > p.Memory {
 		m.forgetEnded()
 		total = m.spokenFor(rec)
 	}
-	if total > p.Memory {
-		return banger.Errorf(banger.KindConflict, "VM %s wants %s; with what the running VMs have that is %s, more than the host's %s", rec.Name, rec.Spec.Memory, total, p.Memory).
-			WithNext("banger ps, then banger vm stop one of them")
+	// A restart that takes no more than the VM has now makes nothing worse.
+	if total <= p.Memory || rec.Spec.Memory <= m.memoryNow(rec.ID) {
+		return nil
 	}
-	return nil
+	return banger.Errorf(banger.KindConflict, "VM %s wants %s; with what the running VMs have that is %s, more than the host's %s", rec.Name, rec.Spec.Memory, total, p.Memory).
+		WithNext("banger ps, then banger vm stop one of them, or --overcommit")
+}
+
+// memoryNow is what is noted of the memory of a VM, as of forgetEnded.
+func (m *Manager) memoryNow(id string) banger.Bytes {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.memory[id]
+}
+
+// memoryOf is what a VM that is alive, or about to be, has of the host's memory:
+// its spec may have been changed since it was started.
+func (m *Manager) memoryOf(rec banger.Record) banger.Bytes {
+	if h := m.readHandles(rec.ID); h != nil && h.Memory != 0 {
+		return h.Memory
+	}
+	return rec.Spec.Memory
 }
 
 // spokenFor is the memory of rec and of all other VMs of which it is noted.
@@ -352,6 +373,7 @@ func (b *bootPlan) recordIntended(rec banger.Record) error {
 	}
 	return b.m.writeHandles(rec.ID, banger.Handles{
 		BootID: boot, VMM: string(rec.Machine.VMM), Accel: b.platform.Accel, Disk: rec.Machine.DiskDriver, Step: "start.monitor",
+		VCPUs: rec.Spec.VCPUs, Memory: rec.Spec.Memory,
 	})
 }
 
@@ -360,11 +382,15 @@ func (b *bootPlan) spawn(ctx context.Context, rec banger.Record) error {
 	if err != nil {
 		return err
 	}
-	return b.m.recordAlive(rec, status, b.platform.Accel)
+	return b.m.recordAlive(rec, status)
 }
 
-// recordAlive writes what the monitor said of itself to handles.json.
-func (m *Manager) recordAlive(rec banger.Record, s monitor.Status, accel string) error {
+// recordAlive adds what the monitor said of itself to handles.json.
+func (m *Manager) recordAlive(rec banger.Record, s monitor.Status) error {
+	h := m.readHandles(rec.ID)
+	if h == nil {
+		h = &banger.Handles{VMM: string(rec.Machine.VMM), Disk: rec.Machine.DiskDriver}
+	}
 	boot, err := m.Processes.BootID()
 	if err != nil {
 		return err
@@ -374,10 +400,9 @@ func (m *Manager) recordAlive(rec banger.Record, s monitor.Status, accel string)
 		return fmt.Errorf("the monitor is gone already: %w", err)
 	}
 	m.setSeen(rec.ID, s)
-	return m.writeHandles(rec.ID, banger.Handles{
-		BootID: boot, PID: s.VMM.PID, PIDStart: s.VMM.Start, MonitorPID: s.MonitorPID, MonitorStart: start,
-		VMM: string(rec.Machine.VMM), Accel: accel, Disk: rec.Machine.DiskDriver, Step: "start.ready",
-	})
+	h.BootID, h.Step = boot, "start.ready"
+	h.PID, h.PIDStart, h.MonitorPID, h.MonitorStart = s.VMM.PID, s.VMM.Start, s.MonitorPID, start
+	return m.writeHandles(rec.ID, *h)
 }
 
 // readySlack is how much longer than the boot's own deadline, which the monitor

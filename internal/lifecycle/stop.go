@@ -14,24 +14,31 @@ import (
 // Stop asks the guest to power off and kills it after timeout (0 is
 // DefaultStopTimeout). On return the VM is not alive.
 func (m *Manager) Stop(ctx context.Context, ref string, timeout time.Duration) (banger.VM, Outcome, error) {
-	if timeout == 0 {
-		timeout = DefaultStopTimeout
-	}
 	rec, unlock, err := m.locked(ctx, ref)
 	if err != nil {
 		return banger.VM{}, Outcome{}, err
 	}
 	defer unlock()
-	if !m.alive(rec.ID) {
+	if got, err := m.judge(verbStop, rec); got != act {
 		vm, _ := m.settle(ctx, &rec)
-		return vm, Outcome{}, nil
+		return vm, Outcome{}, err
 	}
-	if err := m.Steps.Run(ctx, rec.ID, m.wantStopped("stop.intent", &rec)); err != nil {
+	return m.halt(ctx, &rec, timeout)
+}
+
+// halt ends a live VM's run as Stop does; an ephemeral one is deleted. The
+// caller holds its lock.
+func (m *Manager) halt(ctx context.Context, rec *banger.Record, timeout time.Duration) (banger.VM, Outcome, error) {
+	if timeout == 0 {
+		timeout = DefaultStopTimeout
+	}
+	if err := m.Steps.Run(ctx, rec.ID, m.wantStopped("stop.intent", rec)); err != nil {
 		return banger.VM{}, Outcome{}, plainStep(err)
 	}
+	m.wake(ctx, *rec)
 	var killed bool
-	err = m.Steps.Run(ctx, rec.ID, steps.Step{Name: "stop.guest", Do: func(ctx context.Context) (err error) {
-		killed, err = m.shutdown(ctx, rec, timeout)
+	err := m.Steps.Run(ctx, rec.ID, steps.Step{Name: "stop.guest", Do: func(ctx context.Context) (err error) {
+		killed, err = m.shutdown(ctx, *rec, timeout)
 		return err
 	}})
 	answered, out := err == nil, Outcome{Changed: true}
@@ -49,6 +56,19 @@ func (m *Manager) Stop(ctx context.Context, ref string, timeout time.Duration) (
 		out.Note = fmt.Sprintf("the guest did not power off within %s, so it was killed", timeout)
 	}
 	return m.ended(ctx, rec, out, answered)
+}
+
+// wake lets a paused guest go on: it could not hear that it is to power off. One
+// that does not go on is killed when its time is up.
+func (m *Manager) wake(ctx context.Context, rec banger.Record) {
+	if m.observe(rec).State != banger.StatePaused {
+		return
+	}
+	asking, cancel := context.WithTimeout(ctx, pauseTimeout)
+	defer cancel()
+	if err := m.monitorOf(rec.ID).Resume(asking); err != nil {
+		m.Log.InfoContext(ctx, "a paused VM that is to power off does not go on", "vm", rec.Name, "err", err)
+	}
 }
 
 // shutdownSlack is how much longer than its own deadline a monitor's answer to
@@ -71,10 +91,11 @@ func (m *Manager) Kill(ctx context.Context, ref string) (banger.VM, Outcome, err
 	if err != nil {
 		return banger.VM{}, Outcome{}, err
 	}
-	if m.beingCreated(rec) {
-		return banger.VM{}, Outcome{}, errCreating(rec)
+	got, err := m.judge(verbKill, rec)
+	if err != nil {
+		return banger.VM{}, Outcome{}, err
 	}
-	if !m.alive(rec.ID) && !m.isUnderway(m.starting, rec.ID) {
+	if got == already && !m.isUnderway(m.starting, rec.ID) {
 		vm := m.observe(rec)
 		if m.settleIfFree(ctx, &rec) {
 			vm = m.observe(rec)
@@ -104,7 +125,7 @@ func (m *Manager) Kill(ctx context.Context, ref string) (banger.VM, Outcome, err
 		vm.State, vm.Reason = banger.StateStopped, ""
 		return vm, out, nil
 	}
-	return m.ended(ctx, rec, out, answered)
+	return m.ended(ctx, &rec, out, answered)
 }
 
 // interruptTimeout is how long a monitor may take to kill its VMM.
@@ -144,7 +165,7 @@ func (m *Manager) wantStopped(name string, rec *banger.Record) steps.Step {
 
 // ended settles a VM that a verb has ended; an ephemeral one is deleted. A
 // monitor that answered is given the time to write exit.json.
-func (m *Manager) ended(ctx context.Context, rec banger.Record, out Outcome, answered bool) (banger.VM, Outcome, error) {
+func (m *Manager) ended(ctx context.Context, rec *banger.Record, out Outcome, answered bool) (banger.VM, Outcome, error) {
 	clean := context.WithoutCancel(ctx)
 	err := m.Steps.Run(clean, rec.ID, steps.Step{Name: "end.processes", Do: func(ctx context.Context) error {
 		return m.endProcesses(ctx, rec.ID, answered)
@@ -152,10 +173,10 @@ func (m *Manager) ended(ctx context.Context, rec banger.Record, out Outcome, ans
 	if err != nil {
 		return banger.VM{}, Outcome{}, fmt.Errorf("VM %s: %w", rec.Name, err)
 	}
-	m.settleLocked(clean, &rec, monitor.ReasonKilled)
-	vm := m.observe(rec)
+	m.settleLocked(clean, rec, monitor.ReasonKilled)
+	vm := m.observe(*rec)
 	if rec.Spec.Ephemeral {
-		return vm, out, m.discard(ctx, rec)
+		return vm, out, m.discard(ctx, *rec)
 	}
 	return vm, out, nil
 }

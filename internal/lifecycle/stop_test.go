@@ -221,6 +221,20 @@ func (w *world) verbs() map[string]func(name string) string {
 			_, out, err := w.Delete(ctx, name, true)
 			return word(out, err)
 		},
+		"restart": func(name string) string {
+			_, out, err := w.Restart(ctx, name, lifecycle.RestartOptions{}, nil)
+			return word(out, err)
+		},
+		"pause":  func(name string) string { _, out, err := w.Pause(ctx, name); return word(out, err) },
+		"resume": func(name string) string { _, out, err := w.Resume(ctx, name); return word(out, err) },
+		"reset": func(name string) string {
+			_, out, err := w.Reset(ctx, name, false, nil)
+			return word(out, err)
+		},
+		"reset --force": func(name string) string {
+			_, out, err := w.Reset(ctx, name, true, nil)
+			return word(out, err)
+		},
 		"create": func(name string) string {
 			_, err := w.Create(ctx, name, spec(), nil, nil)
 			return word(lifecycle.Outcome{Changed: true}, err)
@@ -246,7 +260,7 @@ func (w *world) states() map[string]func(name string) (undo func()) {
 		"running": func(name string) func() { w.run(name); return func() {} },
 		"paused": func(name string) func() {
 			w.run(name)
-			w.machine(name).change(func(s *monitor.Status) { s.Paused, s.Reason = true, "the host's disk is full" })
+			w.machine(name).pause("the host's disk is full")
 			synctest.Wait()
 			return func() {}
 		},
@@ -275,30 +289,44 @@ func TestEveryVerbInEveryState(t *testing.T) {
 		"creating": {
 			"start": "conflict creating", "stop": "conflict creating", "kill": "conflict creating",
 			"delete": "changed gone", "delete --force": "changed gone", "create": "conflict creating",
+			"restart": "conflict creating", "pause": "conflict creating", "resume": "conflict creating",
+			"reset": "conflict creating", "reset --force": "conflict creating",
 		},
-		"booting": {
+		"booting": { // all but kill and delete --force wait until it has booted
 			"start": "unchanged running", "stop": "changed stopped", "kill": "changed stopped",
 			"delete": "conflict running", "delete --force": "changed gone", "create": "conflict running",
+			"restart": "changed running", "pause": "changed paused", "resume": "unchanged running",
+			"reset": "conflict running", "reset --force": "changed stopped",
 		},
 		"running": {
 			"start": "unchanged running", "stop": "changed stopped", "kill": "changed stopped",
 			"delete": "conflict running", "delete --force": "changed gone", "create": "conflict running",
+			"restart": "changed running", "pause": "changed paused", "resume": "unchanged running",
+			"reset": "conflict running", "reset --force": "changed stopped",
 		},
 		"paused": {
-			"start": "unchanged paused", "stop": "changed stopped", "kill": "changed stopped",
+			"start": "conflict paused", "stop": "changed stopped", "kill": "changed stopped",
 			"delete": "conflict paused", "delete --force": "changed gone", "create": "conflict paused",
+			"restart": "changed running", "pause": "unchanged paused", "resume": "changed running",
+			"reset": "conflict paused", "reset --force": "changed stopped",
 		},
 		"stopped": {
 			"start": "changed running", "stop": "unchanged stopped", "kill": "unchanged stopped",
 			"delete": "changed gone", "delete --force": "changed gone", "create": "conflict stopped",
+			"restart": "changed running", "pause": "conflict stopped", "resume": "conflict stopped",
+			"reset": "changed stopped", "reset --force": "changed stopped",
 		},
 		"broken": {
 			"start": "conflict broken", "stop": "unchanged broken", "kill": "unchanged broken",
 			"delete": "changed gone", "delete --force": "changed gone", "create": "conflict broken",
+			"restart": "conflict broken", "pause": "conflict broken", "resume": "conflict broken",
+			"reset": "changed stopped", "reset --force": "changed stopped",
 		},
 		"cut off": {
 			"start": "conflict broken", "stop": "unchanged broken", "kill": "unchanged broken",
 			"delete": "changed gone", "delete --force": "changed gone", "create": "conflict broken",
+			"restart": "conflict broken", "pause": "conflict broken", "resume": "conflict broken",
+			"reset": "conflict broken", "reset --force": "conflict broken",
 		},
 	}
 	inWorld(t, func(t *testing.T, w *world) {

@@ -469,9 +469,14 @@ type images struct {
 	mu   sync.Mutex
 	gate chan struct{} // a pull waits until it is closed; nil: it does not
 	size banger.Bytes
+	gone bool // the image is in no cache; what its name stands for is a newer one
 }
 
-const imageDigest = "sha256:0d"
+// The digest of the image, and of what its name stands for once it is gone.
+const (
+	imageDigest = "sha256:0d"
+	nextDigest  = "sha256:0f"
+)
 
 func newImages(l paths.Layout) *images { return &images{layout: l, size: banger.GiB} }
 
@@ -489,6 +494,13 @@ func (i *images) hold() (release func()) {
 	})
 }
 
+// setGone has the image pruned from the cache.
+func (i *images) setGone(gone bool) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	i.gone = gone
+}
+
 func (i *images) Resolve(ctx context.Context, ref string, report banger.ProgressFunc) (banger.Image, error) {
 	defer cached(i.locks)()
 	i.mu.Lock()
@@ -502,11 +514,17 @@ func (i *images) Resolve(ctx context.Context, ref string, report banger.Progress
 			return banger.Image{}, ctx.Err()
 		}
 	}
-	if ref != "debian" && ref != imageDigest {
+	digest := imageDigest
+	i.mu.Lock()
+	if i.gone {
+		digest = nextDigest
+	}
+	i.mu.Unlock()
+	if ref != "debian" && ref != digest {
 		return banger.Image{}, banger.Errorf(banger.KindNotFound, "no image %q", ref).WithNext("banger image list")
 	}
 	return banger.Image{
-		Name: "debian", Digest: imageDigest, RootFS: filepath.Join(i.layout.Cache, "rootfs.ext4"), Size: i.size,
+		Name: "debian", Digest: digest, RootFS: filepath.Join(i.layout.Cache, "rootfs.ext4"), Size: i.size,
 		Entrypoint: []string{"/entry"}, Cmd: []string{"sh"},
 	}, nil
 }

@@ -316,6 +316,9 @@ func (m *monitor) watch(machine vmm.Machine, ch *channel) {
 		case vmm.EventPaused, vmm.EventResumed:
 			m.mu.Lock()
 			m.st.Paused, m.st.Reason = e.Type == vmm.EventPaused, e.Reason
+			if m.st.Paused {
+				m.st.Pauses++
+			}
 			m.mu.Unlock()
 			m.server.changed()
 		}

@@ -47,6 +47,7 @@ type Status struct {
 	Hello      *wire.Hello `json:"hello,omitempty"` // when ready
 	Paused     bool        `json:"paused"`
 	Reason     string      `json:"reason,omitempty"` // why it is paused, when nobody asked
+	Pauses     int         `json:"pauses"`           // how often it was paused, by whomever
 	Boots      int         `json:"boots"`            // 1, and one more for each reboot of the guest
 	// The phases of the present boot so far; when it is ready, the last is "ready".
 	Phases []banger.BootPhase `json:"phases,omitempty"`

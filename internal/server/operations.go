@@ -48,20 +48,70 @@ type startInput struct {
 }
 
 func (s *Server) start(ctx context.Context, in *startInput) (*body[api.Operation], error) {
-	vm, err := s.VMs.Show(ctx, in.Ref)
-	if err != nil {
-		return nil, err
-	}
 	var req api.StartRequest
 	if in.Body != nil {
 		req = *in.Body
 	}
-	opts, err := startOptions(req)
+	return s.beginVerb(ctx, "start", in.Ref, func() (verbRun, error) {
+		opts, err := startOptions(req)
+		return func(ctx context.Context, id string, report banger.ProgressFunc) (banger.Detail, lifecycle.Outcome, error) {
+			return s.VMs.Start(ctx, id, opts, report)
+		}, err
+	})
+}
+
+type restartInput struct {
+	Ref  string `path:"ref"`
+	Body *api.RestartRequest
+}
+
+func (s *Server) restart(ctx context.Context, in *restartInput) (*body[api.Operation], error) {
+	var req api.RestartRequest
+	if in.Body != nil {
+		req = *in.Body
+	}
+	return s.beginVerb(ctx, "restart", in.Ref, func() (verbRun, error) {
+		opts, err := startOptions(req.Start)
+		if err != nil {
+			return nil, err
+		}
+		timeout, err := stopTimeout(req.StopTimeoutMS)
+		return func(ctx context.Context, id string, report banger.ProgressFunc) (banger.Detail, lifecycle.Outcome, error) {
+			return s.VMs.Restart(ctx, id, lifecycle.RestartOptions{StartOptions: opts, StopTimeout: timeout}, report)
+		}, err
+	})
+}
+
+type resetInput struct {
+	Ref  string `path:"ref"`
+	Body *api.ResetRequest
+}
+
+func (s *Server) reset(ctx context.Context, in *resetInput) (*body[api.Operation], error) {
+	force := in.Body != nil && in.Body.Force
+	return s.beginVerb(ctx, "reset", in.Ref, func() (verbRun, error) {
+		return func(ctx context.Context, id string, report banger.ProgressFunc) (banger.Detail, lifecycle.Outcome, error) {
+			return s.VMs.Reset(ctx, id, force, report)
+		}, nil
+	})
+}
+
+// verbRun does a long verb to the VM with an id.
+type verbRun func(ctx context.Context, id string, report banger.ProgressFunc) (banger.Detail, lifecycle.Outcome, error)
+
+// beginVerb begins a long verb on a VM that is there. prepare judges the request
+// once it is known which VM it is about: an unknown name comes first.
+func (s *Server) beginVerb(ctx context.Context, kind, ref string, prepare func() (verbRun, error)) (*body[api.Operation], error) {
+	vm, err := s.VMs.Show(ctx, ref)
 	if err != nil {
 		return nil, err
 	}
-	op := s.beginOperation(ctx, "start", vm.Name, false, func(ctx context.Context, report banger.ProgressFunc) (Result, error) {
-		detail, outcome, err := s.VMs.Start(ctx, vm.ID, opts, report)
+	run, err := prepare()
+	if err != nil {
+		return nil, err
+	}
+	op := s.beginOperation(ctx, kind, vm.Name, false, func(ctx context.Context, report banger.ProgressFunc) (Result, error) {
+		detail, outcome, err := run(ctx, vm.ID, report)
 		return Result{detail, outcome}, err
 	})
 	return &body[api.Operation]{view(op.Snapshot())}, nil

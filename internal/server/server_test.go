@@ -187,6 +187,24 @@ func TestVerbs(t *testing.T) {
 		}
 	}
 	w.follow(get[api.Operation](w, "POST", "/v1/vms/box/start", "", 202))
+	restart := w.follow(get[api.Operation](w, "POST", "/v1/vms/box/restart", `{"stop_timeout_ms":1500,"start":{"wait":"init"}}`, 202))
+	if restart.Kind != "restart" || !restart.Changed || restart.Note != "1.5s" || restart.Progress.Message != "init" {
+		t.Errorf("%+v", restart)
+	}
+	for _, path := range []string{"pause", "resume"} {
+		if r := get[api.VerbReply](w, "POST", "/v1/vms/box/"+path, "", 200); !r.Changed {
+			t.Errorf("%s: %+v", path, r)
+		}
+	}
+	if r := get[api.WaitReply](w, "GET", "/v1/vms/box/wait?for=ready", "", 200); !r.Reached || r.VM.State != banger.StateRunning {
+		t.Errorf("wait: %+v", r)
+	}
+	if r := get[api.WaitReply](w, "GET", "/v1/vms/box/wait?timeout_ms=1", "", 200); r.Reached || r.VM.State != banger.StateRunning {
+		t.Errorf("a wait for what does not happen: %+v", r)
+	}
+	if reset := w.follow(get[api.Operation](w, "POST", "/v1/vms/box/reset", `{"force":true}`, 202)); reset.Kind != "reset" || reset.Note != "forced" || reset.Result.State != banger.StateStopped {
+		t.Errorf("%+v", reset)
+	}
 	if code, header, text := w.do("GET", "/v1/vms/box/logs", ""); code != 200 || text != "booting\n" || !strings.HasPrefix(header.Get("Content-Type"), "text/plain") {
 		t.Errorf("logs: %d %q", code, text)
 	}
@@ -221,6 +239,9 @@ func TestRefusals(t *testing.T) {
 		"bad wait":          {"POST", api.RouteVMs, `{"start":{"wait":"later"}}`, 400, banger.KindInvalid, "--wait"},
 		"negative timeout":  {"POST", "/v1/vms/box/start", `{"timeout_ms":-1}`, 400, banger.KindInvalid, "--timeout"},
 		"endless timeout":   {"POST", "/v1/vms/box/stop", `{"timeout_ms":9223372036854775807}`, 400, banger.KindInvalid, "--timeout"},
+		"bad condition":     {"GET", "/v1/vms/box/wait?for=ever", "", 400, banger.KindInvalid, "--for"},
+		"wait for nothing":  {"GET", "/v1/vms/nothing/wait", "", 404, banger.KindNotFound, "nothing"},
+		"bad restart":       {"POST", "/v1/vms/box/restart", `{"stop_timeout_ms":-1}`, 400, banger.KindInvalid, "--timeout"},
 		"bad query":         {"DELETE", "/v1/vms/box?force=perhaps", "", 400, banger.KindInvalid, "force"},
 		"start of nothing":  {"POST", "/v1/vms/nothing/start", `{"wait":"later"}`, 404, banger.KindNotFound, "nothing"},
 		"stop of nothing":   {"POST", "/v1/vms/nothing/stop", "", 404, banger.KindNotFound, "nothing"},
@@ -427,7 +448,7 @@ func fields(prefix string, v any, into map[string]bool) {
 // and in testdata/fields.txt, and none may go.
 func TestReplyFields(t *testing.T) {
 	w := newWorld(t, &servertest.VMs{})
-	w.create(`{"name":"box","spec":{"labels":{"k":"v"},"env":["A=b"],"workdir":"/w","user":"u","ephemeral":true,"kernel":"k"},"start":{"leased":true}}`)
+	w.create(`{"name":"box","spec":{"labels":{"k":"v"},"env":["A=b"],"workdir":"/w","user":"u","ephemeral":true,"overcommit":true,"kernel":"k"},"start":{"leased":true}}`)
 	failed := w.create(`{"spec":{"image":"absent"}}`)
 	got := map[string]bool{}
 	for _, c := range [][3]string{
@@ -441,6 +462,7 @@ func TestReplyFields(t *testing.T) {
 		{"doctor", "GET", api.RouteDoctor},
 		{"failed", "GET", "/v1/operations/" + failed.ID},
 		{"stop", "POST", "/v1/vms/box/stop"},
+		{"wait", "GET", "/v1/vms/box/wait"},
 		{"error", "GET", "/v1/vms/nothing"},
 	} {
 		_, _, content := w.do(c[1], c[2], "")
@@ -502,7 +524,12 @@ func documented() map[string]string {
 		api.RouteVM:              "get delete",
 		api.RouteVMKill:          "post",
 		api.RouteVMLogs:          "get",
+		api.RouteVMPause:         "post",
 		api.RouteVMPorts:         "get post delete",
+		api.RouteVMReset:         "post",
+		api.RouteVMRestart:       "post",
+		api.RouteVMResume:        "post",
+		api.RouteVMWait:          "get",
 		api.RouteVMClock:         "post",
 		api.RouteEvents:          "get",
 		api.RouteMetrics:         "get",

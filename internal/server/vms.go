@@ -22,6 +22,12 @@ type VMs interface {
 	Start(ctx context.Context, ref string, opts lifecycle.StartOptions, report banger.ProgressFunc) (banger.Detail, lifecycle.Outcome, error)
 	Stop(ctx context.Context, ref string, timeout time.Duration) (banger.VM, lifecycle.Outcome, error)
 	Kill(ctx context.Context, ref string) (banger.VM, lifecycle.Outcome, error)
+	Restart(ctx context.Context, ref string, opts lifecycle.RestartOptions, report banger.ProgressFunc) (banger.Detail, lifecycle.Outcome, error)
+	Pause(ctx context.Context, ref string) (banger.VM, lifecycle.Outcome, error)
+	Resume(ctx context.Context, ref string) (banger.VM, lifecycle.Outcome, error)
+	Reset(ctx context.Context, ref string, force bool, report banger.ProgressFunc) (banger.Detail, lifecycle.Outcome, error)
+	// Await waits until a VM is as wanted, which reached says, or ctx has ended.
+	Await(ctx context.Context, ref string, until lifecycle.Condition) (vm banger.VM, reached bool, err error)
 	Delete(ctx context.Context, ref string, force bool) (banger.VM, lifecycle.Outcome, error)
 	List(ctx context.Context) ([]banger.VM, error)
 	Show(ctx context.Context, ref string) (banger.Detail, error)
@@ -67,19 +73,36 @@ type stopInput struct {
 }
 
 func (s *Server) stop(ctx context.Context, in *stopInput) (*body[api.VerbReply], error) {
-	timeout := lifecycle.DefaultStopTimeout
-	if in.Body != nil && in.Body.TimeoutMS != 0 {
-		var err error
-		if timeout, err = duration(in.Body.TimeoutMS); err != nil {
-			return nil, err
-		}
+	var req api.StopRequest
+	if in.Body != nil {
+		req = *in.Body
+	}
+	timeout, err := stopTimeout(req.TimeoutMS)
+	if err != nil {
+		return nil, err
 	}
 	return verb(s.VMs.Stop(ctx, in.Ref, timeout))
 }
 
-// kill and delete go on when the client leaves: a VM is not half killed.
+func stopTimeout(ms int64) (time.Duration, error) {
+	if ms == 0 {
+		return lifecycle.DefaultStopTimeout, nil
+	}
+	return duration(ms)
+}
+
+// kill, pause, resume and delete go on when the client leaves: a VM is not half
+// killed.
 func (s *Server) kill(ctx context.Context, in *refInput) (*body[api.VerbReply], error) {
 	return verb(s.VMs.Kill(context.WithoutCancel(ctx), in.Ref))
+}
+
+func (s *Server) pause(ctx context.Context, in *refInput) (*body[api.VerbReply], error) {
+	return verb(s.VMs.Pause(context.WithoutCancel(ctx), in.Ref))
+}
+
+func (s *Server) resume(ctx context.Context, in *refInput) (*body[api.VerbReply], error) {
+	return verb(s.VMs.Resume(context.WithoutCancel(ctx), in.Ref))
 }
 
 type deleteInput struct {
@@ -119,7 +142,7 @@ func tidyDetail(d banger.Detail) banger.Detail {
 
 // startOptions reads what a client says of a start.
 func startOptions(req api.StartRequest) (lifecycle.StartOptions, error) {
-	opts := lifecycle.StartOptions{Wait: lifecycle.WaitFor(req.Wait), Leased: req.Leased}
+	opts := lifecycle.StartOptions{Wait: lifecycle.WaitFor(req.Wait), Leased: req.Leased, Overcommit: req.Overcommit}
 	switch opts.Wait {
 	case "":
 		opts.Wait = lifecycle.WaitReady

@@ -107,6 +107,67 @@ func (w *VMs) Kill(_ context.Context, ref string) (banger.VM, lifecycle.Outcome,
 	return w.halt(ref)
 }
 
+// Restart is server.VMs's; the guest takes the timeout as its note.
+func (w *VMs) Restart(ctx context.Context, ref string, opts lifecycle.RestartOptions, report banger.ProgressFunc) (banger.Detail, lifecycle.Outcome, error) {
+	if _, _, err := w.halt(ref); err != nil {
+		return banger.Detail{}, lifecycle.Outcome{}, err
+	}
+	detail, outcome, err := w.Start(ctx, ref, opts.StartOptions, report)
+	outcome.Note = opts.StopTimeout.String()
+	return detail, outcome, err
+}
+
+// Pause is server.VMs's.
+func (w *VMs) Pause(_ context.Context, ref string) (banger.VM, lifecycle.Outcome, error) {
+	return w.turn(ref, banger.StatePaused)
+}
+
+// Resume is server.VMs's.
+func (w *VMs) Resume(_ context.Context, ref string) (banger.VM, lifecycle.Outcome, error) {
+	return w.turn(ref, banger.StateRunning)
+}
+
+func (w *VMs) turn(ref string, state banger.State) (banger.VM, lifecycle.Outcome, error) {
+	var after banger.VM
+	outcome, err := w.change(ref, func(d *banger.Detail) bool {
+		changed := d.State != state
+		d.State = state
+		after = d.VM
+		return changed
+	})
+	return after, outcome, err
+}
+
+// Reset is server.VMs's; what is forced is noted.
+func (w *VMs) Reset(ctx context.Context, ref string, force bool, report banger.ProgressFunc) (banger.Detail, lifecycle.Outcome, error) {
+	report.Report(banger.Progress{Stage: "pull image"})
+	if err := w.wait(ctx); err != nil {
+		return banger.Detail{}, lifecycle.Outcome{}, err
+	}
+	if _, _, err := w.halt(ref); err != nil {
+		return banger.Detail{}, lifecycle.Outcome{}, err
+	}
+	detail, err := w.Show(ctx, ref)
+	outcome := lifecycle.Outcome{Changed: true}
+	if force {
+		outcome.Note = "forced"
+	}
+	return detail, outcome, err
+}
+
+// Await is server.VMs's; nothing here changes by itself.
+func (w *VMs) Await(ctx context.Context, ref string, until lifecycle.Condition) (banger.VM, bool, error) {
+	detail, err := w.Show(ctx, ref)
+	if err != nil {
+		return banger.VM{}, false, err
+	}
+	if (until == lifecycle.UntilStopped) == (detail.State == banger.StateStopped) {
+		return detail.VM, true, nil
+	}
+	<-ctx.Done()
+	return detail.VM, false, nil
+}
+
 // Delete is server.VMs's.
 func (w *VMs) Delete(_ context.Context, ref string, force bool) (banger.VM, lifecycle.Outcome, error) {
 	w.mu.Lock()

@@ -1,0 +1,67 @@
+package lifecycle
+
+import (
+	"context"
+	"time"
+
+	"banger.dev/banger"
+)
+
+// Condition is what can be waited for.
+type Condition string
+
+// The conditions.
+const (
+	UntilStopped Condition = "stopped" // it does not run, and is not being started
+	UntilRunning Condition = "running" // its vCPUs run
+	UntilReady   Condition = "ready"   // a command can be run in it
+)
+
+// awaitPoll is how often a VM is looked at for whom waits.
+const awaitPoll = 100 * time.Millisecond
+
+// Await waits until a VM is as it is wanted, or ctx has ended; reached says
+// which. A VM that is deleted meanwhile has stopped; for anything else that is
+// an error.
+func (m *Manager) Await(ctx context.Context, ref string, until Condition) (vm banger.VM, reached bool, err error) {
+	rec, err := m.lookup(ctx, ref)
+	if err != nil {
+		return banger.VM{}, false, err
+	}
+	vm = m.observe(rec)
+	tick := time.NewTicker(awaitPoll)
+	defer tick.Stop()
+	for {
+		now, there := m.look(ctx, rec)
+		if there {
+			vm = now
+		} else if until == UntilStopped {
+			vm.State, vm.Reason = banger.StateStopped, ""
+			return vm, true, nil
+		} else {
+			return vm, false, banger.Errorf(banger.KindNotFound, "VM %s was deleted while it was waited for", rec.Name).WithNext("banger vm list")
+		}
+		if m.is(vm, until) {
+			return vm, true, nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return vm, false, nil
+		}
+		m.refresh(ctx, &rec)
+	}
+}
+
+// is says whether a VM that was looked at is as it is wanted.
+func (m *Manager) is(vm banger.VM, until Condition) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	switch until {
+	case UntilRunning:
+		return vm.State == banger.StateRunning
+	case UntilReady:
+		return vm.State == banger.StateRunning && m.seen[vm.ID].Ready
+	}
+	return (vm.State == banger.StateStopped || vm.State == banger.StateBroken) && m.starting[vm.ID] == nil
+}
