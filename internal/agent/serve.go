@@ -15,6 +15,7 @@ import (
 	"banger.dev/banger/internal/agent/command"
 	"banger.dev/banger/internal/agent/control"
 	"banger.dev/banger/internal/agent/dial"
+	"banger.dev/banger/internal/agent/files"
 	"banger.dev/banger/internal/agent/inits"
 	"banger.dev/banger/internal/agent/users"
 	"banger.dev/banger/internal/agent/wire"
@@ -52,7 +53,9 @@ type ports map[uint32]func(net.Conn)
 func newPorts(s state) ports {
 	c := s.Config
 	bootMS := uptime().Milliseconds()
-	exec := &command.Server{Env: c.Env, Workdir: c.Workdir, User: c.User, Users: &users.DB{}}
+	people := &users.DB{}
+	exec := &command.Server{Env: c.Env, Workdir: c.Workdir, User: c.User, Users: people}
+	disk := &files.Server{Users: people}
 	p := ports{wire.PortExec: exec.Serve, wire.PortDial: (&dial.Server{}).Serve}
 	ctl := &control.Server{
 		Hello: func() wire.Hello {
@@ -63,6 +66,9 @@ func newPorts(s state) ports {
 		},
 		Init:     func() wire.InitStatus { return initStatus(s.Init) },
 		Shutdown: func() error { return shutdown(s.Init) },
+		Streams: map[string]control.Stream{
+			wire.PathStat: disk.Stat, wire.PathRead: disk.Read, wire.PathWrite: disk.Write,
+		},
 	}
 	p[wire.PortControl] = ctl.Serve
 	if c.SSH != nil {

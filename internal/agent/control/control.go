@@ -21,6 +21,8 @@ type Server struct {
 	Hello    func() wire.Hello
 	Init     func() wire.InitStatus
 	Shutdown func() error // asks the guest to power off, and does not wait for it
+	// Streams answer what is posted to these paths.
+	Streams map[string]Stream
 }
 
 // Serve answers the requests of one connection until it ends.
@@ -35,6 +37,14 @@ func (s *Server) Serve(conn net.Conn) {
 			return
 		}
 		if err != nil {
+			return
+		}
+		if handle := s.Streams[req.path]; handle != nil && req.method == "POST" {
+			serveStream(conn, req.stream(r.b), handle)
+			return
+		}
+		if req.chunked {
+			_ = respond(conn, 501, errorBody{"Transfer-Encoding is not understood; send Content-Length"}, true)
 			return
 		}
 		status, body := s.answer(req)

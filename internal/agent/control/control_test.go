@@ -18,6 +18,10 @@ func talk(t *testing.T, send string) []*http.Response {
 		Hello:    func() wire.Hello { return wire.Hello{Protocol: 1} },
 		Init:     func() wire.InitStatus { return wire.InitStatus{} },
 		Shutdown: func() error { return errors.New("it will not") },
+		Streams: map[string]Stream{
+			"/echo":  func(in io.Reader, out io.Writer) error { _, err := io.Copy(out, in); return err },
+			"/fails": func(io.Reader, io.Writer) error { return &wire.FileError{Kind: "conflict", Message: "no"} },
+		},
 	}
 	client, server := net.Pipe()
 	go s.Serve(server)
@@ -52,6 +56,9 @@ func TestStatus(t *testing.T) {
 		"POST /clock HTTP/1.1\r\nContent-Length: -2\r\n\r\n{}":               413,
 		"POST /clock HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n":           413,
 		"POST /clock HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n":         501,
+		"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n":    500,
+		"POST /echo HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\n":             501,
+		"POST /fails HTTP/1.1\r\n\r\n":                                       409,
 		"GET / HTTP/1.1\r\nnonsense\r\n\r\n":                                 400,
 		"GET / HTTP/1.1\r\nA: " + strings.Repeat("x", maxLine) + "\r\n\r\n":  431,
 		"GET / HTTP/1.1\r\n" + strings.Repeat("A: b\r\n", maxHeaders) + "\r": 431,
@@ -70,6 +77,37 @@ func TestAConnectionIsKept(t *testing.T) {
 	}
 	if got := talk(t, "GET /hello HTTP/1.1\r\nConnection: close\r\n\r\n"+one); len(got) != 1 {
 		t.Errorf("%d answers after close", len(got))
+	}
+}
+
+func TestStreams(t *testing.T) {
+	for name, test := range map[string]struct{ send, body, trailer string }{
+		"chunks":         {"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5;x=y\r\nhello\r\n1\r\n!\r\n0\r\nA: b\r\n\r\n", "hello!", ""},
+		"a length":       {"POST /echo HTTP/1.1\r\nContent-Length: 5\r\n\r\nhello", "hello", ""},
+		"nothing":        {"POST /echo HTTP/1.1\r\n\r\n", "", ""},
+		"a broken chunk": {"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhelloworld\r\n", "hello", "longer than it says"},
+		"a late failure": {"POST /breaks HTTP/1.1\r\n\r\n", "half", `and then\nno more`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := &Server{Streams: map[string]Stream{}}
+			client, server := net.Pipe()
+			go func() { _, _ = io.WriteString(client, test.send) }()
+			s.Streams["/echo"] = func(in io.Reader, out io.Writer) error { _, err := io.Copy(out, in); return err }
+			s.Streams["/breaks"] = func(_ io.Reader, out io.Writer) error {
+				_, _ = io.WriteString(out, "half")
+				return errors.New("and then\nno more")
+			}
+			go s.Serve(server)
+			resp, err := http.ReadResponse(bufio.NewReader(client), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			body, err := io.ReadAll(resp.Body)
+			_ = client.Close()
+			if string(body) != test.body || err != nil || !strings.Contains(resp.Trailer.Get(wire.HeaderError), test.trailer) {
+				t.Errorf("%q, %v, %v", body, err, resp.Trailer)
+			}
+		})
 	}
 }
 

@@ -20,6 +20,7 @@ const (
 type request struct {
 	method, path string
 	body         []byte
+	chunked      bool // the body is yet to be read, in chunks
 	close        bool // the client wants no more on this connection
 }
 
@@ -78,7 +79,10 @@ func (req *request) header(line string, length *int) error {
 		}
 		*length = int(n)
 	case "transfer-encoding":
-		return &statusError{501, "Transfer-Encoding is not understood; send Content-Length"}
+		if !strings.EqualFold(value, "chunked") {
+			return &statusError{501, "Transfer-Encoding " + strconv.Quote(value) + " is not understood"}
+		}
+		req.chunked = true
 	case "connection":
 		req.close = req.close || strings.EqualFold(value, "close")
 	}

@@ -27,6 +27,10 @@ const (
 	PathShutdown = "/shutdown" // POST: the guest powers off in its own time; 202
 	PathInit     = "/init"     // GET → InitStatus
 	PathClock    = "/clock"    // GET → Clock; POST Clock: sets the guest's clock
+
+	PathStat  = "/files/stat"  // POST StatFile → FileStat: files.go
+	PathRead  = "/files/read"  // POST ReadFiles → tar
+	PathWrite = "/files/write" // POST WriteFiles and a tar → WroteFiles
 )
 
 // Hello is the first thing the host asks.
