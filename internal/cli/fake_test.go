@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -19,6 +20,9 @@ import (
 	"time"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/agent/control"
+	"banger.dev/banger/internal/agent/files"
+	"banger.dev/banger/internal/agent/users"
 	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/api"
 	"banger.dev/banger/internal/paths"
@@ -439,6 +443,11 @@ func (w *world) serveCall(conn net.Conn) {
 			return
 		}
 	}
+	if string(line) == fmt.Sprintf("CONNECT %d\n", wire.PortControl) {
+		_, _ = io.WriteString(conn, "OK 1\n")
+		w.control().Serve(conn)
+		return
+	}
 	if string(line) != fmt.Sprintf("CONNECT %d\n", wire.PortExec) {
 		_, _ = io.WriteString(conn, "OK 1\n") // as the monitor, which cannot know
 		w.note("guest: %q", line)
@@ -486,6 +495,29 @@ func (w *world) serveCall(conn net.Conn) {
 	}
 	_ = in.Close()
 	_ = out.WriteExit(exit)
+}
+
+// guestHome is the home of root in every guest.
+func (w *world) guestHome() string { return filepath.Join(w.home, "guest-root") }
+
+// control is the agent's own carrying of files; a guest's root directory is this
+// machine's, but for root's home.
+func (w *world) control() *control.Server {
+	etc := filepath.Join(w.home, "guest-etc", "etc")
+	if err := errors.Join(os.MkdirAll(etc, 0o755), os.MkdirAll(w.guestHome(), 0o700)); err != nil {
+		w.t.Error(err)
+	}
+	if err := os.WriteFile(etc+"/passwd", []byte("root:x:0:0::"+w.guestHome()+":/bin/sh\n"), 0o644); err != nil {
+		w.t.Error(err)
+	}
+	disk := &files.Server{Users: &users.DB{Root: filepath.Dir(etc)}}
+	return &control.Server{Streams: map[string]control.Stream{
+		wire.PathStat: disk.Stat, wire.PathRead: disk.Read,
+		wire.PathWrite: func(body io.Reader, answer io.Writer) error {
+			w.note("write")
+			return disk.Write(body, answer)
+		},
+	}}
 }
 
 type frameOutput struct {

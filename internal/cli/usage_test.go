@@ -109,6 +109,13 @@ func TestBadInput(t *testing.T) {
 		{"vm logs", 2, "one VM"},
 		{"vm logs --vmm --serial web", 2, "two logs"},
 		{"vm logs --vmm --since 5m web", 2, "time stamps"},
+		{"vm cp web:/a", 2, "a source and a destination"},
+		{"vm cp a b c", 2, `"c"`},
+		{"cp a b", 2, "NAME:PATH"},
+		{"cp - -", 2, "NAME:PATH"},
+		{"cp a:b c:d", 2, "both are in a VM"},
+		{"cp ./web:x /y:z", 2, "NAME:PATH"},
+		{"cp web: x", 2, "path is missing"},
 		{"events --type vm.stoped", 2, "vm.stopped"},
 		{"version x", 2, "no arguments"},
 		{"daemon bogus", 2, "bogus"},
@@ -181,14 +188,14 @@ func TestHelp(t *testing.T) {
 		"", "help", "--help", "vm", "vm run --help", "run -h", "help vm start", "exec --help", "ps --help", "daemon",
 		"vm restart --help", "vm pause --help", "vm resume --help", "vm reset --help", "vm wait --help", "vm prune --help",
 		"vm create --help", "vm start --help", "vm stop --help", "vm kill --help", "vm delete --help", "vm list --help",
-		"vm show --help", "vm logs --help", "daemon start --help", "daemon stop --help", "daemon status --help",
+		"vm show --help", "vm logs --help", "vm cp --help", "daemon start --help", "daemon stop --help", "daemon status --help",
 		"daemon logs --help", "version --help", "--version", "completion bash",
 	} {
 		got := w.run(strings.Fields(args)...)
 		if got.code != 0 || got.stdout == "" || got.stderr != "" {
 			t.Errorf("%q: code %d, stderr %q", args, got.code, got.stderr)
 		}
-		if strings.HasSuffix(args, "--help") && strings.HasPrefix(args, "vm ") && !strings.Contains(got.stdout, "\n  banger vm ") && !strings.Contains(got.stdout, "\n  banger run ") {
+		if strings.HasSuffix(args, "--help") && strings.HasPrefix(args, "vm ") && !strings.Contains(got.stdout, "\n  banger vm ") && !strings.Contains(got.stdout, "\n  banger run ") && !strings.Contains(got.stdout, "\n  banger cp ") {
 			t.Errorf("%q shows no example", args)
 		}
 	}

@@ -71,20 +71,26 @@ func withoutDash(args []string) []string {
 }
 
 func (a *app) runExec(ctx context.Context, opts *execOptions, env []string, ref string, argv []string) error {
-	d, err := a.connect(ctx)
+	vm, err := a.runningVM(ctx, ref)
 	if err != nil {
-		return err
-	}
-	vm, err := d.ShowVM(ctx, ref)
-	if err != nil {
-		return err
-	}
-	if err := mustRun(vm.VM); err != nil {
 		return err
 	}
 	return a.runCommand(ctx, guestCommand{
 		vm: vm, argv: argv, env: env, cwd: opts.workdir, user: opts.user, tty: opts.tty,
 	})
+}
+
+// runningVM is a VM in which something can be done.
+func (a *app) runningVM(ctx context.Context, ref string) (banger.Detail, error) {
+	d, err := a.connect(ctx)
+	if err != nil {
+		return banger.Detail{}, err
+	}
+	vm, err := d.ShowVM(ctx, ref)
+	if err != nil {
+		return banger.Detail{}, err
+	}
+	return vm, mustRun(vm.VM)
 }
 
 // mustRun refuses a VM in which no command can be run.
