@@ -59,6 +59,9 @@ type Spec struct {
 	// Overcommit allows it to be started where the running VMs have more memory than the host.
 	Overcommit bool   `json:"overcommit,omitempty"`
 	Publish    []Port `json:"publish,omitempty"` // ports of the guest on the host
+	// Sync is what the client puts into the VM at each start: SyncConfig, SyncNone
+	// or what ParseSync reads. Nothing is SyncConfig, unless it is ephemeral.
+	Sync []string `json:"sync,omitempty"`
 }
 
 // WithDefaults fills in what the user did not say.
@@ -123,6 +126,9 @@ func (s Spec) Validate(host Host) error {
 		}
 	}
 	if err := ValidatePorts(s.Publish); err != nil {
+		return err
+	}
+	if err := validateSync(s.Sync); err != nil {
 		return err
 	}
 	if strings.ContainsRune(s.Workdir, 0) || (s.Workdir != "" && s.Workdir[0] != '/') {

@@ -55,7 +55,7 @@ func newPorts(s state) ports {
 	bootMS := uptime().Milliseconds()
 	people := &users.DB{}
 	exec := &command.Server{Env: c.Env, Workdir: c.Workdir, User: c.User, Users: people}
-	disk := &files.Server{Users: people}
+	disk := &files.Server{Users: people, User: c.User}
 	p := ports{wire.PortExec: exec.Serve, wire.PortDial: (&dial.Server{}).Serve}
 	ctl := &control.Server{
 		Hello: func() wire.Hello {

@@ -49,6 +49,8 @@ func (o *specOptions) addFlags(a *app, cmd *cobra.Command) {
 	flags.VarP(&userValue{&o.spec.User}, "user", "u", "user of its commands; the image's otherwise, else root")
 	flags.Var(&labelsValue{&o.spec.Labels}, "label", "a label to find it by (may be repeated)")
 	flags.BoolVar(&o.spec.Overcommit, "overcommit", false, "start it also if the running VMs then have more memory than this host")
+	a.addSyncFlag(flags, &o.spec.Sync, "config otherwise, and none with --rm")
+	_ = cmd.RegisterFlagCompletionFunc("sync", completeSync)
 	_ = cmd.RegisterFlagCompletionFunc("image", a.completeImages)
 	_ = cmd.RegisterFlagCompletionFunc("kernel", a.completeKernels)
 	_ = cmd.RegisterFlagCompletionFunc("net", cobra.FixedCompletions([]string{"user", "none"}, cobra.ShellCompDirectiveNoFileComp))

@@ -32,6 +32,9 @@ func newCreateCommand(a *app) *cobra.Command {
 }
 
 func (a *app) runCreate(ctx context.Context, opts *specOptions) error {
+	if _, err := a.syncFiles(opts.spec.Sync, false); err != nil {
+		return err // each start would fail of it
+	}
 	vm, err := a.create(ctx, api.CreateRequest{Name: opts.name, Spec: opts.spec, Leash: true})
 	if err != nil {
 		return err

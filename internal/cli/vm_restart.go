@@ -31,12 +31,15 @@ VMM and agent. One that is stopped is started.
 		Args:              opts.targets.names(),
 		ValidArgsFunction: a.completeVMs(),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return a.eachOperation(cmd, &opts.targets, args, "restarted", opts.restart)
+			return a.eachOperation(cmd, &opts.targets, args, "restarted", func(ctx context.Context, d *client.Client, ref string, report banger.ProgressFunc) (api.Operation, error) {
+				op, err := opts.restart(ctx, d, ref, report)
+				return op, a.syncStarted(ctx, op, err, opts.sync)
+			})
 		},
 	}
 	cmd.Flags().Var(&durationValue{&opts.stopTimeout}, "timeout", "how long the guest may take to power off before it is killed (default 10s)")
 	cmd.Flags().Var(&durationValue{&opts.timeout}, "boot-timeout", "how long the boot may take, such as 90s")
-	opts.addBootFlags(cmd)
+	opts.addBootFlags(a, cmd)
 	opts.targets.addFlags(a, cmd)
 	return cmd
 }

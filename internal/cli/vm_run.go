@@ -10,6 +10,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
+	"banger.dev/banger/internal/filesync"
 )
 
 // shellScript becomes the login shell of the user it runs as, as far as the
@@ -102,10 +103,20 @@ func (o *runOptions) complete(cmd *cobra.Command) error {
 }
 
 func (a *app) runRun(ctx context.Context, opts *runOptions) error {
+	files, err := a.syncFiles(opts.spec.Sync, opts.remove)
+	if err != nil {
+		return err
+	}
 	start := startOptions{timeout: opts.timeout}.request()
 	start.Leased = opts.remove
 	vm, err := a.create(ctx, api.CreateRequest{Name: opts.name, Spec: opts.spec, Start: &start, Leash: true})
 	if err != nil {
+		return err
+	}
+	if opts.remove {
+		return a.runAndDelete(ctx, opts, vm, files)
+	}
+	if err := a.sync(ctx, vm, files); err != nil {
 		return err
 	}
 	switch {
@@ -114,8 +125,6 @@ func (a *app) runRun(ctx context.Context, opts *runOptions) error {
 	case opts.detach:
 		_, err = fmt.Fprintln(a.Stdout, vm.Name)
 		return err
-	case opts.remove:
-		return a.runAndDelete(ctx, opts, vm)
 	}
 	a.remark("%s is running, and stays so; end it with: banger vm delete --force %s", vm.Name, vm.Name)
 	return a.runCommand(ctx, opts.command(a, vm))
@@ -123,10 +132,13 @@ func (a *app) runRun(ctx context.Context, opts *runOptions) error {
 
 // runAndDelete runs the command while holding the VM's lease, and deletes the
 // VM however that ended.
-func (a *app) runAndDelete(ctx context.Context, opts *runOptions, vm banger.Detail) error {
+func (a *app) runAndDelete(ctx context.Context, opts *runOptions, vm banger.Detail, files []filesync.File) error {
 	release, err := holdLease(ctx, vm.Name, vm.Paths["monitor_socket"])
 	if err == nil {
 		defer release()
+		err = a.sync(ctx, vm, files)
+	}
+	if err == nil {
 		err = a.runCommand(ctx, opts.command(a, vm))
 	}
 	if gone := a.deleteEphemeral(ctx, vm); gone != nil {

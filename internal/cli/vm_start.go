@@ -23,6 +23,7 @@ type startOptions struct {
 	wait       waitFor
 	timeout    time.Duration
 	overcommit bool
+	sync       []string
 	targets    targetOptions
 }
 
@@ -31,9 +32,11 @@ func (o startOptions) request() api.StartRequest {
 }
 
 // addBootFlags are the flags of start and restart that say how it boots.
-func (o *startOptions) addBootFlags(cmd *cobra.Command) {
+func (o *startOptions) addBootFlags(a *app, cmd *cobra.Command) {
 	cmd.Flags().Var(choice(&o.wait, waitReady, waitInit), "wait", "until a command can be run, or until the image's init is done too")
 	cmd.Flags().BoolVar(&o.overcommit, "overcommit", false, "also if the running VMs then have more memory than this host")
+	a.addSyncFlag(cmd.Flags(), &o.sync, "what it was made with otherwise")
+	_ = cmd.RegisterFlagCompletionFunc("sync", completeSync)
 	_ = cmd.RegisterFlagCompletionFunc("wait", cobra.FixedCompletions([]string{"ready", "init"}, cobra.ShellCompDirectiveNoFileComp))
 }
 
@@ -54,7 +57,7 @@ the running VMs would then have more memory than this host. Ctrl-C gives the boo
 			return a.runStart(cmd, opts, args)
 		},
 	}
-	opts.addBootFlags(cmd)
+	opts.addBootFlags(a, cmd)
 	cmd.Flags().Var(&durationValue{&opts.timeout}, "timeout", "how long the boot may take, such as 90s")
 	opts.targets.addFlags(a, cmd)
 	return cmd
@@ -62,6 +65,7 @@ the running VMs would then have more memory than this host. Ctrl-C gives the boo
 
 func (a *app) runStart(cmd *cobra.Command, opts *startOptions, names []string) error {
 	return a.eachOperation(cmd, &opts.targets, names, "running", func(ctx context.Context, d *client.Client, ref string, report banger.ProgressFunc) (api.Operation, error) {
-		return d.StartVM(ctx, ref, opts.request(), report)
+		op, err := d.StartVM(ctx, ref, opts.request(), report)
+		return op, a.syncStarted(ctx, op, err, opts.sync)
 	})
 }

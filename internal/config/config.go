@@ -11,6 +11,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -23,6 +24,7 @@ type Config struct {
 	Defaults Defaults
 	Network  Network
 	Daemon   Daemon
+	Sync     []banger.Sync // files of the user's for new VMs, one for each [[sync]]
 
 	from map[string]string // where a key that is set was set, by its name
 }
@@ -69,6 +71,9 @@ func Load(path string, lookup func(string) (string, bool)) (Config, error) {
 		return Config{}, err
 	}
 	for _, k := range keys {
+		if k.Each {
+			continue
+		}
 		name := k.Variable()
 		text, _ := lookup(name)
 		if text == "" {
@@ -145,11 +150,20 @@ func Document() string {
 		of, name, _ := strings.Cut(k.Name, ".")
 		if of != section {
 			section = of
-			fmt.Fprintf(&b, "\n[%s]\n", section)
+			header := "[" + section + "]"
+			if k.Each {
+				header = "# [" + header + "]"
+			}
+			fmt.Fprintf(&b, "\n%s\n", header)
 		} else {
 			b.WriteString("\n")
 		}
-		fmt.Fprintf(&b, "# %s\n# Variable: %s\n# %s = %s\n", strings.ReplaceAll(k.Doc, "\n", "\n# "), k.Variable(), name, k.TOML(none))
+		doc := strings.ReplaceAll(k.Doc, "\n", "\n# ")
+		if k.Each {
+			fmt.Fprintf(&b, "# %s\n# %s = %s\n", doc, name, strconv.Quote(k.example))
+			continue
+		}
+		fmt.Fprintf(&b, "# %s\n# Variable: %s\n# %s = %s\n", doc, k.Variable(), name, k.TOML(none))
 	}
 	return b.String()
 }

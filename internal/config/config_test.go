@@ -4,6 +4,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -66,6 +67,22 @@ func TestVariablesAreAboveTheFile(t *testing.T) {
 	}
 }
 
+func TestEachSync(t *testing.T) {
+	c, err := load(t, "[[sync]]\nsource = '~/.gitconfig'\n[daemon]\nlog_level = 'debug'\n[[sync]]\nmode = '0644'\ntarget = '~/b'\nsource = '~/a'\n", nil)
+	want := []banger.Sync{{Source: "~/.gitconfig"}, {Source: "~/a", Target: "~/b", Mode: 0o644}}
+	if err != nil || !slices.Equal(c.Sync, want) || c.Daemon.LogLevel != slog.LevelDebug {
+		t.Errorf("%+v, %v", c, err)
+	}
+	for _, k := range Keys() {
+		if got := k.TOML(c); k.Name == "sync.target" && got != `["~/.gitconfig", "~/b"]` {
+			t.Errorf("%s is %s", k.Name, got)
+		}
+	}
+	if c, err := load(t, "", map[string]string{"": "x", "BANGER_SYNC_SOURCE": "~/x"}); err != nil || len(c.Sync) != 0 {
+		t.Errorf("%+v, %v", c, err)
+	}
+}
+
 // Every mistake is one line with its place and what to write instead.
 func TestMistakes(t *testing.T) {
 	for content, want := range map[string]string{
@@ -95,6 +112,15 @@ func TestMistakes(t *testing.T) {
 		"\x00\xff":                                  `FILE:1:`,
 		"[defaults]\nimage = 'a b'\n":               `"a b" cannot name one`,
 		"[defaults]\nmemory = '1GiB'\nxyz = true\n": `FILE:3:1`,
+		"[[sync]]\ntarget = '~/x'\n":                `FILE:1:3: [[sync]] has no source`,
+		"[sync]\nsource = '~/x'\n":                  `FILE:1:2: sync is a table, written [[sync]]`,
+		"sync = [{source = '~/x'}]\n":               `FILE:1:1: sync is a table, written [[sync]]`,
+		"[[sync]]\nsource = '/etc/passwd'\n":        `FILE:2:1: sync.source: "/etc/passwd" must be ~/ and a path`,
+		"[[sync]]\nsource = '~/../x'\n":             `must be ~/ and a path`,
+		"[[sync]]\nsource = '~/x'\nmode = '99'\n":   `FILE:3:1: sync.mode: "99" must be a mode such as 0600`,
+		"[[sync]]\nsource = '~/x'\nmode = 600\n":    `must be a string in quotes`,
+		"[[sync]]\nsorce = '~/x'\n":                 `[sync] has no key "sorce"; the nearest is source`,
+		"[[sync]]\nsource = '~/x'\n[[sync]]\n":      `FILE:3:3: [[sync]] has no source`,
 	} {
 		_, err := load(t, content, nil)
 		if err == nil || banger.KindOf(err) != banger.KindInvalid || !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "\n") {
@@ -122,7 +148,7 @@ func TestDocument(t *testing.T) {
 	document := Document()
 	var lines []string
 	for line := range strings.Lines(document) {
-		if rest, ok := strings.CutPrefix(line, "# "); ok && strings.Contains(rest, " = ") {
+		if rest, ok := strings.CutPrefix(line, "# "); ok && (strings.Contains(rest, " = ") || strings.HasPrefix(rest, "[[")) {
 			line = rest
 		}
 		lines = append(lines, line)
@@ -132,6 +158,12 @@ func TestDocument(t *testing.T) {
 	for _, k := range Keys() {
 		if k.Name == "defaults.kernel" {
 			continue // empty is set, and the same as not
+		}
+		if k.Each {
+			if len(k.Value(none).([]string)) != 0 || len(k.Value(c).([]string)) != 1 {
+				t.Errorf("%s: %s, default %s", k.Name, k.TOML(c), k.TOML(none))
+			}
+			continue // an example, for by default there is none
 		}
 		if k.TOML(c) != k.TOML(none) || c.From(k.Name) == "" {
 			t.Errorf("%s: %s, default %s, from %q", k.Name, k.TOML(c), k.TOML(none), c.From(k.Name))

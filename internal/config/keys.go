@@ -17,10 +17,14 @@ import (
 type Key struct {
 	Name string // section.key
 	Doc  string // what it means, for people
+	// Each is one of a table that may be written several times, as [[sync]]. Its
+	// value is a list with one for each, and it has no variable.
+	Each bool
 
-	kind kind
-	get  func(*Config) any // string, int64, bool or []string, as it is written
-	set  func(*Config, any) error
+	kind    kind
+	example string                   // for Each, in the document of all keys
+	get     func(*Config) any        // string, int64, bool or []string, as it is written
+	set     func(*Config, any) error // of the last table, for Each
 }
 
 // kind is how a value is written in TOML.
@@ -38,6 +42,9 @@ func Keys() []Key { return slices.Clone(keys) }
 
 // Variable is the environment variable above the file.
 func (k Key) Variable() string {
+	if k.Each {
+		return ""
+	}
 	return "BANGER_" + strings.ToUpper(strings.ReplaceAll(k.Name, ".", "_"))
 }
 
@@ -189,6 +196,30 @@ var keys = []Key{
 			return fmt.Errorf("%q must be debug, info, warn or error", v)
 		},
 	},
+	syncKey("source", "File or directory below your home that a VM gets when it has started, but one of run --rm.\nLinks are followed as long as they stay below your home.", "~/.gitconfig",
+		func(s *banger.Sync) string { return s.Source },
+		func(s *banger.Sync, v string) error { s.Source = v; return banger.ValidateSyncPath(v) }),
+	syncKey("target", "Where it goes, below the home of the VM's user; the same as source otherwise.", "~/.gitconfig",
+		func(s *banger.Sync) string { return s.To() },
+		func(s *banger.Sync, v string) error { s.Target = v; return banger.ValidateSyncPath(v) }),
+	syncKey("mode", "Mode of the file there.", "0600",
+		func(s *banger.Sync) string { return fmt.Sprintf("%04o", s.FileMode()) },
+		func(s *banger.Sync, v string) (err error) { s.Mode, err = banger.ParseSyncMode(v); return err }),
+}
+
+// syncKey is a key of each [[sync]].
+func syncKey(name, doc, example string, get func(*banger.Sync) string, set func(*banger.Sync, string) error) Key {
+	return Key{
+		Name: "sync." + name, Doc: doc, Each: true, kind: text, example: example,
+		get: func(c *Config) any {
+			all := []string{}
+			for i := range c.Sync {
+				all = append(all, get(&c.Sync[i]))
+			}
+			return all
+		},
+		set: func(c *Config, v any) error { return set(&c.Sync[len(c.Sync)-1], v.(string)) },
+	}
 }
 
 func textKey(name, doc string, at func(*Config) *string, check func(string) error) Key {

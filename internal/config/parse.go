@@ -20,9 +20,18 @@ func (c *Config) parse(path string, content []byte) error {
 	if err := toml.Unmarshal(content, &values); err != nil {
 		return syntax(path, err)
 	}
+	var tables []string // where each [[sync]] is
 	for _, s := range places(content) {
 		where := fmt.Sprintf("%s:%d:%d", path, s.line, s.column)
-		v, ok := valueAt(values, s.name)
+		if repeats(s.name[:1]) && s.index < 0 {
+			return wrong(where, unknown(s.name[0]))
+		}
+		v, ok := valueAt(values, s)
+		if s.table && repeats(s.name) {
+			c.Sync = append(c.Sync, banger.Sync{})
+			tables = append(tables, where)
+			continue
+		}
 		if _, table := v.(map[string]any); !ok || table {
 			// A table by itself says nothing, unless it is none of ours.
 			if err := unknownTable(s.name); err != nil {
@@ -44,7 +53,20 @@ func (c *Config) parse(path string, content []byte) error {
 		}
 		c.from[name] = fmt.Sprintf("%s:%d", path, s.line)
 	}
+	for i, s := range c.Sync {
+		if s.Source == "" {
+			return wrong(tables[i], errors.New("[[sync]] has no source"))
+		}
+	}
 	return nil
+}
+
+// repeats says whether a table is written [[name]], once for each thing.
+func repeats(name []string) bool {
+	return len(name) == 1 && slices.ContainsFunc(keys, func(k Key) bool {
+		section, _, _ := strings.Cut(k.Name, ".")
+		return k.Each && section == name[0]
+	})
 }
 
 func wrong(where string, err error) error {
@@ -66,6 +88,8 @@ func oneLine(s string) string { return strings.Join(strings.Fields(s), " ") }
 type place struct {
 	name         []string
 	line, column int
+	table        bool // it is a [[table]]
+	index        int  // of the [[table]] that it is in
 }
 
 // places are the keys and tables in a valid document, in their order.
@@ -74,6 +98,7 @@ func places(content []byte) []place {
 	p.Reset(content)
 	var out []place
 	var table []string
+	repeated := map[string]int{}
 	var walk func(prefix []string, n *unstable.Node)
 	walk = func(prefix []string, n *unstable.Node) {
 		s := place{name: slices.Clone(prefix)}
@@ -85,6 +110,11 @@ func places(content []byte) []place {
 			}
 			s.name = append(s.name, string(part.Data))
 		}
+		if n.Kind == unstable.ArrayTable {
+			s.table = true
+			repeated[strings.Join(s.name, ".")]++
+		}
+		s.index = repeated[s.name[0]] - 1
 		out = append(out, s)
 		if n.Kind != unstable.KeyValue {
 			table = s.name
@@ -108,9 +138,12 @@ func places(content []byte) []place {
 }
 
 // valueAt is the value of a key in the decoded document.
-func valueAt(values map[string]any, name []string) (any, bool) {
+func valueAt(values map[string]any, at place) (any, bool) {
 	var v any = values
-	for _, part := range name {
+	for _, part := range at.name {
+		if all, ok := v.([]any); ok && repeats(at.name[:1]) && 0 <= at.index && at.index < len(all) {
+			v = all[at.index]
+		}
 		table, ok := v.(map[string]any)
 		if !ok {
 			return nil, false
@@ -157,7 +190,11 @@ func unknown(name string) error {
 		}
 	}
 	if inside != nil && key == "" {
-		return fmt.Errorf("%s is a table, written [%s]", section, section)
+		written := "[" + section + "]"
+		if repeats([]string{section}) {
+			written = "[" + written + "]"
+		}
+		return fmt.Errorf("%s is a table, written %s", section, written)
 	}
 	if inside != nil {
 		return fmt.Errorf("[%s] has no key %q; the nearest is %s", section, key, nearest(key, inside))

@@ -210,7 +210,7 @@ func (f Files) failed(err error) error {
 	case errors.As(err, &said):
 		return banger.Errorf(kindOf(said.Kind), "%s: %w", f.Name, shortened(said))
 	case errors.Is(err, errOldAgent):
-		return banger.Errorf(banger.KindUnavailable, "%s: %w", f.Name, err).WithNext("banger vm stop %s && banger vm start %s", f.Name, f.Name)
+		return banger.Errorf(banger.KindUnavailable, "%s: %w", f.Name, err).WithNext("banger vm restart %s", f.Name)
 	case errors.Is(err, ErrNoAgent):
 		return banger.Errorf(banger.KindUnavailable, "the agent in %s does not answer", f.Name).WithNext("banger vm show %s", f.Name)
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, errStream):

@@ -448,7 +448,7 @@ func fields(prefix string, v any, into map[string]bool) {
 // and in testdata/fields.txt, and none may go.
 func TestReplyFields(t *testing.T) {
 	w := newWorld(t, &servertest.VMs{})
-	w.create(`{"name":"box","spec":{"labels":{"k":"v"},"env":["A=b"],"workdir":"/w","user":"u","ephemeral":true,"overcommit":true,"kernel":"k"},"start":{"leased":true}}`)
+	w.create(`{"name":"box","spec":{"labels":{"k":"v"},"env":["A=b"],"workdir":"/w","user":"u","ephemeral":true,"overcommit":true,"kernel":"k","sync":["none"]},"start":{"leased":true}}`)
 	failed := w.create(`{"spec":{"image":"absent"}}`)
 	got := map[string]bool{}
 	for _, c := range [][3]string{

@@ -26,6 +26,7 @@ import (
 // Server answers requests about files.
 type Server struct {
 	Users *users.DB
+	User  string // whose home is meant where no user is named; "" is root
 }
 
 // answerBuffer joins what a tar is written in: each write costs an exit from the guest.
@@ -106,7 +107,14 @@ func owner(id users.Identity, keep bool) func(*tar.Header) (uid, gid int) {
 
 // at calls do with the path of a place and the rights of its user.
 func (s *Server) at(place wire.Place, do func(name string, id users.Identity) error) error {
-	id, err := s.Users.Lookup(orRoot(place.User))
+	who := place.User
+	if who == "" && place.Home {
+		who = s.User
+	}
+	if who == "" {
+		who = "0"
+	}
+	id, err := s.Users.Lookup(who)
 	if err != nil {
 		return &wire.FileError{Kind: "not_found", Message: err.Error()}
 	}
@@ -124,13 +132,6 @@ func (s *Server) at(place wire.Place, do func(name string, id users.Identity) er
 		return &wire.FileError{Kind: "invalid", Message: fmt.Sprintf("%q is no absolute path", name)}
 	}
 	return asUser(id, func() error { return do(path.Clean(name), id) })
-}
-
-func orRoot(user string) string {
-	if user == "" {
-		return "0"
-	}
-	return user
 }
 
 func statFile(name string, follow bool) (wire.FileStat, error) {

@@ -18,7 +18,7 @@ const MaxFilesRequest = 1 << 20
 // Place is a path in the guest and whose rights count.
 type Place struct {
 	Path Text   `json:"path"`           // absolute, or below the user's home if Home is set
-	User string `json:"user,omitempty"` // as in Request; "" is root
+	User string `json:"user,omitempty"` // as in Request; "" is root, or with Home the VM's own user
 	Home bool   `json:"home,omitempty"`
 }
 
