@@ -125,17 +125,17 @@ func (m *Manager) syncPorts(ctx context.Context, rec banger.Record) error {
 	if !m.alive(rec.ID) {
 		return nil
 	}
-	ctx, cancel := context.WithTimeout(ctx, portsTimeout)
+	asking, cancel := context.WithTimeout(ctx, portsTimeout)
 	defer cancel()
-	err := m.monitorOf(rec.ID).SyncPorts(ctx, rec.Spec.Publish)
+	err := m.monitorOf(rec.ID).SyncPorts(asking, rec.Spec.Publish)
 	switch {
 	case errors.Is(err, monitor.ErrOld) && len(rec.Spec.Publish) == 0:
 		return nil // it publishes none
 	case errors.Is(err, monitor.ErrOld):
 		return banger.Errorf(banger.KindUnavailable, "VM %s was started by an older banger, which cannot publish ports while it runs", rec.Name).
 			WithNext("banger vm stop %s, and again", rec.Name)
-	case err != nil && banger.KindOf(err) == banger.KindInternal && m.awaitFree(ctx, rec.ID, exitTimeout) == nil:
-		return nil // it has ended meanwhile
+	case err != nil && banger.KindOf(err) == banger.KindInternal && asking.Err() == nil && m.awaitFree(ctx, rec.ID, exitTimeout) == nil:
+		return nil // it has ended meanwhile; a monitor closes its socket first and frees the lock last
 	}
 	return err
 }

@@ -287,3 +287,18 @@ func TestEventsOfPorts(t *testing.T) {
 		}
 	})
 }
+
+func TestPortsOfAVMThatIsJustEndingAreThoseOfItsNextStart(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.run("a")
+		m := w.machine("a")
+		m.end(monitor.ReasonPoweroff, "the guest powered off")
+		<-m.done // its sockets are closed, its lock is held
+		if _, out, err := w.AddPorts(t.Context(), "a", ports(t, "8080:80")); err != nil || !out.Changed {
+			t.Errorf("%+v, %v", out, err)
+		}
+		if got := w.row("a").Spec.Publish; len(got) != 1 {
+			t.Errorf("row: %+v", got)
+		}
+	})
+}

@@ -96,9 +96,9 @@ func (m *Manager) Kill(ctx context.Context, ref string) (banger.VM, Outcome, err
 		return banger.VM{}, Outcome{}, err
 	}
 	if got == already && !m.isUnderway(m.starting, rec.ID) {
-		vm := m.observe(rec)
-		if m.settleIfFree(ctx, &rec) {
-			vm = m.observe(rec)
+		vm, remains := m.look(ctx, rec)
+		if !remains {
+			vm = m.lastOf(rec)
 		}
 		return vm, Outcome{}, nil
 	}
@@ -121,11 +121,16 @@ func (m *Manager) Kill(ctx context.Context, ref string) (banger.VM, Outcome, err
 	defer unlock()
 	out := Outcome{Changed: true}
 	if !m.refresh(context.WithoutCancel(ctx), &rec) { // the verb that was interrupted has deleted it
-		vm := m.observe(rec)
-		vm.State, vm.Reason = banger.StateStopped, ""
-		return vm, out, nil
+		return m.lastOf(rec), out, nil
 	}
 	return m.ended(ctx, &rec, out, answered)
+}
+
+// lastOf is a VM that has ended and is no more: what is missing of it was deleted.
+func (m *Manager) lastOf(rec banger.Record) banger.VM {
+	vm := m.observe(rec)
+	vm.State, vm.Reason = banger.StateStopped, ""
+	return vm
 }
 
 // interruptTimeout is how long a monitor may take to kill its VMM.

@@ -94,6 +94,33 @@ func (m *machine) setMute(mute bool) {
 	m.mute = mute
 }
 
+// It is on the way out, not broken.
+func TestKillOfAVMThatIsJustBeingDeletedFindsItStopped(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.create("a")
+		deleting, release := make(chan struct{}), make(chan struct{})
+		w.setFault(func(step string) error {
+			if step == "delete.row" {
+				close(deleting)
+				<-release
+			}
+			return nil
+		})
+		deleted := begin(func() (r result) {
+			r.vm, r.out, r.err = w.Delete(context.Background(), "a", false)
+			return r
+		})
+		<-deleting
+		if vm, out, err := w.Kill(t.Context(), "a"); err != nil || out.Changed || vm.State != banger.StateStopped || vm.Reason != "" {
+			t.Errorf("%+v, %+v, %v", vm, out, err)
+		}
+		close(release)
+		if r := <-deleted; r.err != nil {
+			t.Error(r.err)
+		}
+	})
+}
+
 func TestKillRecordsWhatTheMonitorWrote(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.run("a")
