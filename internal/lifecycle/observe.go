@@ -62,16 +62,22 @@ func (m *Manager) look(ctx context.Context, rec banger.Record) (banger.VM, bool)
 	if !m.settleIfFree(ctx, &rec) {
 		return banger.VM{}, false
 	}
-	vm := m.observe(rec)
-	if vm.State != banger.StateBroken {
-		return vm, true
+	for {
+		vm := m.observe(rec)
+		if vm.State != banger.StateBroken {
+			return vm, true
+		}
+		// So looks a VM that is being deleted, and one whose row was read before the
+		// end of its create or delete. In this order: a row goes before its VM is no
+		// longer being deleted.
+		creating := rec.Creating
+		if m.isDeleting(rec.ID) || !m.refresh(ctx, &rec) {
+			return banger.VM{}, false
+		}
+		if rec.Creating == creating {
+			return vm, true
+		}
 	}
-	// So looks a VM that is being deleted, and one whose row was read before the
-	// end of its create or delete.
-	if m.isDeleting(rec.ID) || !m.refresh(ctx, &rec) {
-		return banger.VM{}, false
-	}
-	return m.observe(rec), true
 }
 
 func (m *Manager) detail(ctx context.Context, rec banger.Record) banger.Detail {

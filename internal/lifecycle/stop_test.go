@@ -94,6 +94,44 @@ func (m *machine) setMute(mute bool) {
 	m.mute = mute
 }
 
+// A list that reads a row while its VM is created, and looks at the VM while it is
+// deleted, finds neither a create that was cut off nor disks that are gone.
+func TestAVMThatIsMadeAndDeletedDuringAListIsNotBroken(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		made := w.images.hold()
+		created := w.beginCreate(context.Background(), "a", spec(), nil)
+		var deleted <-chan result
+		release := make(chan struct{})
+		w.afterRead = func(what string) {
+			switch what {
+			case "list":
+				made()
+				<-created
+			case "get":
+				w.afterRead = nil
+				w.setFault(func(step string) error {
+					if step == "delete.row" {
+						<-release
+					}
+					return nil
+				})
+				deleted = begin(func() (r result) {
+					r.vm, r.out, r.err = w.Delete(context.Background(), "a", false)
+					return r
+				})
+			}
+		}
+		list, err := w.List(context.Background())
+		if err != nil || len(list) > 0 {
+			t.Errorf("%+v, %v", list, err)
+		}
+		close(release)
+		if r := <-deleted; r.err != nil {
+			t.Error(r.err)
+		}
+	})
+}
+
 // It is on the way out, not broken.
 func TestKillOfAVMThatIsJustBeingDeletedFindsItStopped(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {

@@ -54,9 +54,10 @@ type world struct {
 	missing error // why there is no VMM
 	memory  banger.Bytes
 
-	fault func(step string) error // called before each step
-	steps []string                // that were begun
-	mu    sync.Mutex              // guards fault and steps
+	afterRead func(what string)       // called with "get", "find" or "list" after a read of rows; may be nil
+	fault     func(step string) error // called before each step
+	steps     []string                // that were begun
+	mu        sync.Mutex              // guards fault and steps
 
 	*lifecycle.Manager
 }
@@ -100,7 +101,7 @@ func newWorld(t testing.TB, dir string) *world {
 // boot makes a new Manager, as a daemon that starts does, without Reconcile.
 func (w *world) boot() {
 	w.Manager = lifecycle.New(lifecycle.Deps{
-		Owner: owner, Layout: w.layout, Platform: w.platform, Rows: rows{w.db, w.locks}, Events: w.events, Images: w.images, Kernels: kernels{w.locks},
+		Owner: owner, Layout: w.layout, Platform: w.platform, Rows: rows{w.db, w}, Events: w.events, Images: w.images, Kernels: kernels{w.locks},
 		Network: func() lifecycle.Network { return lifecycle.Network{AllowPrivate: true} },
 		Disks:   qcow2.Driver{}, Monitors: w.host, Processes: w.host, Ports: w.taken,
 		Steps: steps.Runner{Fault: w.step}, Locks: w.locks, Log: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
@@ -428,37 +429,44 @@ func wantWords(t testing.TB, s string, words ...string) {
 // rows are the database's, which a Manager's own lock is not held for.
 type rows struct {
 	*store.DB
-	locks *lifecycle.LockRecorder
+	w *world
 }
 
 func (r rows) Insert(ctx context.Context, rec banger.Record) error {
-	r.locks.IO("an insert")
+	r.w.locks.IO("an insert")
 	return r.DB.Insert(ctx, rec)
 }
 
 func (r rows) Update(ctx context.Context, id string, change func(*banger.Record) error, tell ...func(banger.Record) banger.Event) (banger.Record, error) {
-	r.locks.IO("an update")
+	r.w.locks.IO("an update")
 	return r.DB.Update(ctx, id, change, tell...)
 }
 
 func (r rows) Delete(ctx context.Context, id string, tell ...func(banger.Record) banger.Event) error {
-	r.locks.IO("a delete")
+	r.w.locks.IO("a delete")
 	return r.DB.Delete(ctx, id, tell...)
 }
 
 func (r rows) Get(ctx context.Context, owner int, id string) (banger.Record, error) {
-	r.locks.IO("a read")
+	defer r.read("get")
 	return r.DB.Get(ctx, owner, id)
 }
 
 func (r rows) Find(ctx context.Context, owner int, ref string) ([]banger.Record, error) {
-	r.locks.IO("a read")
+	defer r.read("find")
 	return r.DB.Find(ctx, owner, ref)
 }
 
 func (r rows) List(ctx context.Context, owner int) ([]banger.Record, error) {
-	r.locks.IO("a read")
+	defer r.read("list")
 	return r.DB.List(ctx, owner)
+}
+
+func (r rows) read(what string) {
+	r.w.locks.IO("a read")
+	if r.w.afterRead != nil {
+		r.w.afterRead(what)
+	}
 }
 
 // images are one image, "debian", and templates of every size.
