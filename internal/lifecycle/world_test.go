@@ -84,6 +84,9 @@ func newWorld(t testing.TB, dir string) *world {
 		}
 	}
 	w.locks = lifecycle.NewLockRecorder(func(violation string) { t.Error(violation) })
+	if _, measured := t.(*testing.B); measured {
+		w.locks = lifecycle.NewLockRecorder(nil)
+	}
 	w.host.locks = w.locks
 	w.images = newImages(w.layout)
 	w.images.locks = w.locks
@@ -104,8 +107,16 @@ func (w *world) boot() {
 		Owner: owner, Layout: w.layout, Platform: w.platform, Rows: rows{w.db, w}, Events: w.events, Images: w.images, Kernels: kernels{w.locks},
 		Network: func() lifecycle.Network { return lifecycle.Network{AllowPrivate: true} },
 		Disks:   qcow2.Driver{}, Monitors: w.host, Processes: w.host, Ports: w.taken,
-		Steps: steps.Runner{Fault: w.step}, Locks: w.locks, Log: slog.New(slog.NewTextHandler(w.t.Output(), nil)),
+		Steps: steps.Runner{Fault: w.step}, Locks: w.locks, Log: slog.New(w.log()),
 	})
+}
+
+// log is the test's output; a benchmark has no use for it.
+func (w *world) log() slog.Handler {
+	if _, measured := w.t.(*testing.B); measured {
+		return slog.DiscardHandler
+	}
+	return slog.NewTextHandler(w.t.Output(), nil)
 }
 
 // restart is the death of the daemon and the start of the next.
