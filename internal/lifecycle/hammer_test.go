@@ -28,13 +28,9 @@ import (
 
 const (
 	hammerClients = 20
-	hammerTime    = 3 * time.Second // see hammerVariable
 	// hammerPatience is how long a request may take before it counts as stuck.
 	hammerPatience = 2 * time.Minute
 )
-
-// hammerVariable is how long the clients hammer, such as 1m.
-const hammerVariable = "BANGER_HAMMER"
 
 // States as facts name them; "" is no VM.
 var (
@@ -60,7 +56,7 @@ type hammer struct {
 // hang, no answer may be one that cannot be, and at the end nothing is left.
 func TestTwentyClients(t *testing.T) {
 	t.Parallel()
-	h := &hammer{t: t, w: newWorld(t, t.TempDir()), until: time.Now().Add(hammerFor(t))}
+	h := &hammer{t: t, w: newWorld(t, t.TempDir()), until: time.Now().Add(randomTime(t))}
 	h.w.memory = 1 << 50
 	empty := h.w.String()
 	stop := h.serve()
@@ -91,18 +87,6 @@ func TestTwentyClients(t *testing.T) {
 	h.w.same(empty)
 	h.w.end()
 	t.Logf("%d requests of %d clients", h.requests.Load(), hammerClients)
-}
-
-func hammerFor(t *testing.T) time.Duration {
-	text := os.Getenv(hammerVariable)
-	if text == "" {
-		return hammerTime
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		t.Fatalf("%s: %v", hammerVariable, err)
-	}
-	return d
 }
 
 // serve answers at the world's socket until stop is called, as the daemon does.

@@ -42,7 +42,6 @@ func (m *Manager) teardown(ctx context.Context, id string) error {
 	)
 	m.mu.Lock()
 	delete(m.seen, id)
-	delete(m.memory, id)
 	m.mu.Unlock()
 	return err
 }

@@ -29,11 +29,27 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	// One check is some thirty verbs on a real database; -rapid.checks asks for more.
-	if err := flag.Set("rapid.checks", "30"); err != nil {
+	// One check is some thirty verbs on a real database; randomTime says how often
+	// there are so many, and -rapid.checks asks for others.
+	if err := flag.Set("rapid.checks", "5"); err != nil {
 		panic(err)
 	}
 	goleak.VerifyTestMain(m)
+}
+
+// randomVariable is how long each test that does things at random goes on.
+const randomVariable = "BANGER_RANDOM"
+
+func randomTime(t *testing.T) time.Duration {
+	text := os.Getenv(randomVariable)
+	if text == "" {
+		return 3 * time.Second
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		t.Fatalf("%s: %v", randomVariable, err)
+	}
+	return d
 }
 
 const owner = 1000
@@ -56,6 +72,7 @@ type world struct {
 
 	afterRead func(what string)       // called with "get", "find" or "list" after a read of rows; may be nil
 	fault     func(step string) error // called before each step
+	point     func() error            // called before and after each step
 	steps     []string                // that were begun
 	mu        sync.Mutex              // guards fault and steps
 
@@ -151,6 +168,14 @@ func (w *world) platform() lifecycle.Platform {
 }
 
 func (w *world) step(at steps.Point) error {
+	w.mu.Lock()
+	point := w.point
+	w.mu.Unlock()
+	if point != nil {
+		if err := point(); err != nil {
+			return err
+		}
+	}
 	if at.After {
 		return nil
 	}
@@ -191,6 +216,13 @@ func (w *world) setFault(f func(string) error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.fault = f
+}
+
+// setPoint has f called at each point from now on, before and after each step.
+func (w *world) setPoint(f func() error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.point = f
 }
 
 // begun are the steps since the last call.
