@@ -24,7 +24,8 @@ const awaitPoll = 100 * time.Millisecond
 // which. A VM that is deleted meanwhile has stopped; for anything else that is
 // an error.
 func (m *Manager) Await(ctx context.Context, ref string, until Condition) (vm banger.VM, reached bool, err error) {
-	rec, err := m.lookup(ctx, ref)
+	// However short the wait, how the VM is can be said.
+	rec, err := m.lookup(context.WithoutCancel(ctx), ref)
 	if err != nil {
 		return banger.VM{}, false, err
 	}

@@ -71,3 +71,14 @@ func TestAVMThatIsDeletedHasStoppedAndWillNotRun(t *testing.T) {
 		wantKind(t, (<-ready).err, banger.KindNotFound)
 	})
 }
+
+func TestAWaitThatIsOverAtOnceStillSaysHowTheVMIs(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.create("a")
+		over, cancel := context.WithCancel(t.Context())
+		cancel()
+		if vm, reached, err := w.Await(over, "a", lifecycle.UntilRunning); err != nil || reached || vm.State != banger.StateStopped {
+			t.Errorf("%+v, %v, %v", vm, reached, err)
+		}
+	})
+}
