@@ -454,3 +454,23 @@ func TestASlowPullHoldsUpNoOtherVM(t *testing.T) {
 		w.wantState("slow", "running")
 	})
 }
+
+// A restart tears down what the VM had, and the memory is its own all the same.
+func TestMemoryOfAVMThatWasRestartedCounts(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.memory = 3 * banger.GiB / 2
+		w.run("a")
+		if _, _, err := w.Restart(t.Context(), "a", lifecycle.RestartOptions{}, nil); err != nil {
+			t.Fatal(err)
+		}
+		w.create("b")
+		_, _, err := w.Start(t.Context(), "b", lifecycle.StartOptions{}, nil)
+		wantKind(t, err, banger.KindConflict)
+		if _, _, err := w.Kill(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := w.Start(t.Context(), "b", lifecycle.StartOptions{}, nil); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -56,7 +56,7 @@ type hammer struct {
 // hang, no answer may be one that cannot be, and at the end nothing is left.
 func TestTwentyClients(t *testing.T) {
 	t.Parallel()
-	h := &hammer{t: t, w: newWorld(t, t.TempDir()), until: time.Now().Add(randomTime(t))}
+	h := &hammer{t: t, w: newWorld(t, memoryDir(t)), until: time.Now().Add(randomTime(t))}
 	h.w.memory = 1 << 50
 	empty := h.w.String()
 	stop := h.serve()
@@ -198,8 +198,8 @@ func (h *hammer) connect(n int, r *rand.Rand) *hammerer {
 func (c *hammerer) work() {
 	defer c.c.Close()
 	verbs := []func(ctx context.Context, name string){
-		c.create, c.create, c.start, c.start, c.stop, c.kill, c.delete, c.show, c.show, c.list,
-		c.ports, c.logs, c.clock,
+		c.create, c.create, c.create, c.start, c.start, c.restart, c.stop, c.kill, c.pause, c.resume, c.reset, c.delete,
+		c.show, c.show, c.list, c.wait, c.ports, c.logs, c.clock,
 	}
 	for time.Now().Before(c.until) {
 		name := all[c.rand.IntN(len(all))]
@@ -272,10 +272,10 @@ func (c *hammerer) start(ctx context.Context, name string) {
 		if op.Changed {
 			return fact{saw: down, passes: down, leaves: []string{"running"}}, err
 		}
-		return fact{saw: up}, err
+		return fact{saw: []string{"running"}}, err
 	}, map[banger.Kind]fact{
 		// Started by somebody else and ended meanwhile, or started and ended.
-		banger.KindNotFound: {saw: gone}, banger.KindConflict: {saw: made}, banger.KindCancelled: failed, banger.KindInternal: failed,
+		banger.KindNotFound: {saw: gone}, banger.KindConflict: {saw: []string{"creating", "paused"}}, banger.KindCancelled: failed, banger.KindInternal: failed,
 		banger.KindUnavailable: {saw: up},
 	})
 }
@@ -292,6 +292,69 @@ func (c *hammerer) kill(ctx context.Context, name string) {
 		reply, err := c.c.KillVM(ctx, name)
 		return c.ended(name, reply, err)
 	}, map[banger.Kind]fact{banger.KindNotFound: {saw: gone}, banger.KindConflict: {saw: made}})
+}
+
+func (c *hammerer) restart(ctx context.Context, name string) {
+	failed := fact{passes: append(up, "stopped"), leaves: c.rest(name), doubtful: true}
+	c.asked(ctx, "restart", name, func() (fact, error) {
+		_, err := c.c.RestartVM(ctx, name, api.RestartRequest{}, nil)
+		return fact{saw: append(up, "stopped"), passes: append(up, "stopped"), leaves: []string{"running"}}, err
+	}, map[banger.Kind]fact{
+		banger.KindNotFound: {saw: gone}, banger.KindConflict: c.refused(name, made...), banger.KindCancelled: failed, banger.KindInternal: failed,
+	})
+}
+
+// refused is what is learned by a conflict: an ephemeral VM is refused some verbs
+// whatever it does.
+func (c *hammerer) refused(name string, saw ...string) fact {
+	if isEphemeral(name) {
+		return fact{saw: there}
+	}
+	return fact{saw: saw}
+}
+
+func (c *hammerer) pause(ctx context.Context, name string) {
+	c.asked(ctx, "pause", name, func() (fact, error) {
+		reply, err := c.c.PauseVM(ctx, name)
+		if !reply.Changed {
+			return fact{saw: []string{"paused"}}, err
+		}
+		return fact{saw: []string{"running"}, passes: []string{"running"}, leaves: []string{"paused"}}, err
+	}, map[banger.Kind]fact{
+		banger.KindNotFound: {saw: gone}, banger.KindConflict: {saw: []string{"creating", "stopped", "running"}}, // running, but still booting
+		banger.KindUnavailable: {saw: up}, // it ended while it was asked
+	})
+}
+
+func (c *hammerer) resume(ctx context.Context, name string) {
+	c.asked(ctx, "resume", name, func() (fact, error) {
+		reply, err := c.c.ResumeVM(ctx, name)
+		if !reply.Changed {
+			return fact{saw: []string{"running"}}, err
+		}
+		return fact{saw: []string{"paused"}, passes: []string{"paused"}, leaves: []string{"running"}}, err
+	}, map[banger.Kind]fact{
+		banger.KindNotFound: {saw: gone}, banger.KindConflict: {saw: []string{"creating", "stopped"}},
+		banger.KindUnavailable: {saw: up}, // it ended while it was asked
+	})
+}
+
+func (c *hammerer) reset(ctx context.Context, name string) {
+	req := api.ResetRequest{Force: c.rand.IntN(2) == 0}
+	c.asked(ctx, fmt.Sprint("reset, force: ", req.Force), name, func() (fact, error) {
+		_, err := c.c.ResetVM(ctx, name, req, nil)
+		return fact{saw: append(up, "stopped"), passes: append(up, "stopped"), leaves: down}, err
+	}, map[banger.Kind]fact{banger.KindNotFound: {saw: gone}, banger.KindConflict: c.refused(name, "creating", "running", "paused")})
+}
+
+func (c *hammerer) wait(ctx context.Context, name string) {
+	c.asked(ctx, "wait", name, func() (fact, error) {
+		reply, err := c.c.WaitVM(ctx, name, "stopped", time.Duration(1+c.rand.IntN(300))*time.Millisecond)
+		if !reply.Reached {
+			return fact{saw: there}, err
+		}
+		return fact{saw: []string{"", "stopped"}}, err
+	}, map[banger.Kind]fact{banger.KindNotFound: {saw: gone}})
 }
 
 // ended is what a stop or a kill says. Kill also ends what is only being started.

@@ -132,7 +132,16 @@ func (m *model) verbs() map[string]modelVerb {
 			},
 		}
 	}
-	verbs := map[string]modelVerb{
+	reset := func(force bool, running outcome) modelVerb {
+		return modelVerb{
+			do: func(name string) (lifecycle.Outcome, error) {
+				_, out, err := m.w.Reset(ctx, name, force, nil)
+				return out, err
+			},
+			becomes: in(states{banger.StateStopped: lasting(emptied), banger.StateRunning: lasting(running), banger.StatePaused: lasting(running), banger.StateBroken: refuses}),
+		}
+	}
+	return map[string]modelVerb{
 		"create": create(false, false), "create and start": create(false, true), "create --rm": create(true, true),
 		"start": {
 			do: func(name string) (lifecycle.Outcome, error) {
@@ -151,6 +160,22 @@ func (m *model) verbs() map[string]modelVerb {
 			do:      func(name string) (lifecycle.Outcome, error) { _, out, err := m.w.Kill(ctx, name); return out, err },
 			becomes: in(states{banger.StateStopped: stays, banger.StateRunning: stopped, banger.StatePaused: stopped, banger.StateBroken: stays}),
 		},
+		"restart": {
+			do: func(name string) (lifecycle.Outcome, error) {
+				_, out, err := m.w.Restart(ctx, name, lifecycle.RestartOptions{}, nil)
+				return out, err
+			},
+			becomes: in(states{banger.StateStopped: lasting(started), banger.StateRunning: lasting(started), banger.StatePaused: lasting(started), banger.StateBroken: refuses}),
+		},
+		"pause": {
+			do:      func(name string) (lifecycle.Outcome, error) { _, out, err := m.w.Pause(ctx, name); return out, err },
+			becomes: in(states{banger.StateStopped: refuses, banger.StateRunning: paused, banger.StatePaused: stays, banger.StateBroken: refuses}),
+		},
+		"resume": {
+			do:      func(name string) (lifecycle.Outcome, error) { _, out, err := m.w.Resume(ctx, name); return out, err },
+			becomes: in(states{banger.StateStopped: refuses, banger.StateRunning: stays, banger.StatePaused: resumed, banger.StateBroken: refuses}),
+		},
+		"reset": reset(false, refuses), "reset --force": reset(true, stopped),
 		"delete": {
 			do: func(name string) (lifecycle.Outcome, error) {
 				_, out, err := m.w.Delete(ctx, name, false)
@@ -166,7 +191,6 @@ func (m *model) verbs() map[string]modelVerb {
 			becomes: in(states{banger.StateStopped: deleted, banger.StateRunning: deleted, banger.StatePaused: deleted, banger.StateBroken: deleted}),
 		},
 	}
-	return verbs
 }
 
 // outcome is what becomes of a VM that is there.
@@ -189,6 +213,33 @@ func refuses(vm *modelVM, _ bool) (*modelVM, bool, banger.Kind) {
 	return vm, false, banger.KindConflict
 }
 func deleted(*modelVM, bool) (*modelVM, bool, banger.Kind) { return nil, true, "" }
+
+func emptied(vm *modelVM, _ bool) (*modelVM, bool, banger.Kind) { return vm, true, "" }
+
+func paused(vm *modelVM, _ bool) (*modelVM, bool, banger.Kind) {
+	return vm.turned(banger.StatePaused), true, ""
+}
+
+func resumed(vm *modelVM, _ bool) (*modelVM, bool, banger.Kind) {
+	return vm.turned(banger.StateRunning), true, ""
+}
+
+// turned is the same run in another state.
+func (vm *modelVM) turned(state banger.State) *modelVM {
+	after := *vm
+	after.state = state
+	return &after
+}
+
+// lasting is the outcome of what is refused for VMs that were made with --rm.
+func lasting(o outcome) outcome {
+	return func(vm *modelVM, boots bool) (*modelVM, bool, banger.Kind) {
+		if vm.ephemeral {
+			return refuses(vm, boots)
+		}
+		return o(vm, boots)
+	}
+}
 
 func stopped(vm *modelVM, _ bool) (*modelVM, bool, banger.Kind) {
 	if vm.ephemeral {
@@ -235,7 +286,7 @@ func (m *model) set(name string, after *modelVM) {
 		delete(m.vms, name)
 		return
 	}
-	if after != m.vms[name] {
+	if after.machine == nil {
 		after.machine = m.w.host.named(name)
 	}
 	m.vms[name] = after

@@ -83,10 +83,26 @@ type world struct {
 func inWorld(t *testing.T, f func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t, t.TempDir())
+		w := newWorld(t, memoryDir(t))
 		defer w.end()
 		f(t, w)
 	})
+}
+
+// memoryDir is a directory in memory, where there is one: that what is written
+// there is synced costs nothing.
+func memoryDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "banger-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
 }
 
 func newWorld(t testing.TB, dir string) *world {
