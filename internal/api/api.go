@@ -40,6 +40,8 @@ const (
 	RouteVMClock         = "/v1/vms/{ref}/clock"        // POST → ClockReply: the guest's clock is set to the host's
 	RouteEvents          = "/v1/events"                 // GET ?after=&since=&vm=&type=&follow= → NDJSON of banger.Event; raw
 	RouteDoctor          = "/v1/doctor"                 // GET → DoctorReply; POST → DoctorReply, after strays were removed
+	RouteUsage           = "/v1/system/usage"           // GET → banger.DiskUsage
+	RoutePrune           = "/v1/system/prune"           // POST ?all=&dry= → banger.Pruned
 	RouteMetrics         = "/metrics"                   // GET → Prometheus' text form; raw
 	RouteDaemonStop      = "/v1/daemon/stop"            // POST → 202; ?when=idle: 409 while something is under way. VMs stay as they are
 )

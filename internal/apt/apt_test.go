@@ -284,6 +284,51 @@ func TestADownloadThatWasKilledIsLeftOverUntilItIsSwept(t *testing.T) {
 	}
 }
 
+func TestDownloadsAndListsAreRemovedUnlessSomebodyDownloads(t *testing.T) {
+	root := New(t.TempDir(), Suite, Sources{}, slog.New(slog.DiscardHandler))
+	if all, err := root.Entries(t.Context()); err != nil || len(all) != 0 {
+		t.Errorf("no root: %v, %v", all, err)
+	}
+	other := New(filepath.Dir(root.dir), "oldstable", Sources{}, slog.New(slog.DiscardHandler))
+	for _, path := range []string{root.path("lock"), root.path("archives", "a.deb"), root.path("lists", "a"), root.path("pkgcache.bin"), other.path("lock"), other.path("lists", "a")} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, nil, 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	all, err := root.Entries(t.Context())
+	if err != nil || len(all) != 3 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	lock, err := os.OpenFile(root.path("lock"), os.O_RDWR, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range all {
+		own := e.Name == filepath.Base(root.dir)
+		if e.Current != (own && e.Kind == banger.CacheLists) {
+			t.Errorf("%+v", e)
+		}
+		if err := root.RemoveEntry(t.Context(), e); (banger.KindOf(err) == banger.KindConflict) != own {
+			t.Errorf("%s of %s while somebody downloads: %v", e.Kind, e.Name, err)
+		}
+	}
+	_ = lock.Close()
+	for _, e := range all {
+		if err := root.RemoveEntry(t.Context(), e); err != nil {
+			t.Error(err)
+		}
+	}
+	if all, err := root.Entries(t.Context()); err != nil || len(all) != 0 {
+		t.Errorf("afterwards: %+v, %v", all, err)
+	}
+	if _, err := os.Stat(root.path("lock")); err != nil {
+		t.Errorf("the lock: %v", err)
+	}
+}
+
 func TestReachAsksForTheSuite(t *testing.T) {
 	asked := ""
 	mirror := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -41,7 +41,13 @@ func (r *Root) path(elem ...string) string {
 	return filepath.Join(append([]string{r.dir}, elem...)...)
 }
 
-func (r *Root) archives() string { return r.path("archives") }
+// Names in a root.
+const (
+	archivesDir = "archives"
+	lockFile    = "lock"
+)
+
+func (r *Root) archives() string { return r.path(archivesDir) }
 
 // lock waits until this process alone uses the root, or for ctx. The
 // configuration is then in place. Children inherit the lock, so that it stays
@@ -50,7 +56,7 @@ func (r *Root) lock(ctx context.Context, report banger.ProgressFunc) (*os.File, 
 	if err := os.MkdirAll(r.dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the apt root: %w", err)
 	}
-	f, err := os.OpenFile(r.path("lock"), os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o644)
+	f, err := os.OpenFile(r.path(lockFile), os.O_RDWR|os.O_CREATE|syscall.O_CLOEXEC, 0o644)
 	if err != nil {
 		return nil, fmt.Errorf("lock the apt root: %w", err)
 	}

@@ -41,7 +41,7 @@ func (r *Root) abandoned() ([]string, error) { return filepath.Glob(r.path("down
 // ifFree calls do with the root's lock held, unless somebody else holds it or
 // there is no root yet.
 func (r *Root) ifFree(do func() error) error {
-	f, err := os.OpenFile(r.path("lock"), os.O_RDWR|syscall.O_CLOEXEC, 0)
+	f, err := os.OpenFile(r.path(lockFile), os.O_RDWR|syscall.O_CLOEXEC, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}

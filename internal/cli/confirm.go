@@ -27,7 +27,7 @@ func (a *app) confirm(cmd *cobra.Command, question string) error {
 		if said == "y" || said == "yes" {
 			return nil
 		}
-		return banger.Errorf(banger.KindCancelled, "nothing was deleted")
+		return banger.Errorf(banger.KindCancelled, "nothing was removed")
 	case <-cmd.Context().Done():
 		return cmd.Context().Err()
 	}

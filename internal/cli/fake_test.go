@@ -51,7 +51,9 @@ type world struct {
 	inVain     int      // how often somebody waits in vain
 	consoles   []string // what each stream of a console says; all but the last are cut off
 	health     api.DoctorReply
-	streams    []string // what each stream of events says; all but the last are cut off
+	usage      banger.DiskUsage
+	pruned     banger.Pruned // whatever is asked
+	streams    []string      // what each stream of events says; all but the last are cut off
 
 	mu     sync.Mutex
 	asked  []string
@@ -137,6 +139,8 @@ func (w *world) withDaemon() *world {
 		}
 		reply(rw, 200, w.health)
 	}))
+	mux.HandleFunc("GET "+api.RouteUsage, w.verb("usage", func(rw http.ResponseWriter, _ string) { reply(rw, 200, w.usage) }))
+	mux.HandleFunc("POST "+api.RoutePrune, w.verb("prune", func(rw http.ResponseWriter, _ string) { reply(rw, 200, w.pruned) }))
 	mux.HandleFunc("GET "+api.RouteVMPorts, w.verb("port-list", w.listPorts))
 	mux.HandleFunc("POST "+api.RouteVMPorts, w.verb("port-add", w.addPorts))
 	mux.HandleFunc("DELETE "+api.RouteVMPorts, w.verb("port-remove", w.removePorts))

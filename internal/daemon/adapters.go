@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"banger.dev/banger"
@@ -10,6 +11,23 @@ import (
 	"banger.dev/banger/internal/proc"
 	"banger.dev/banger/internal/publish"
 )
+
+// Hold and Release are lifecycle.Cache.
+func (c cache) Hold(ctx context.Context, rec banger.Record, dir string) error {
+	if err := c.images.Hold(ctx, rec.ImageDigest, dir); err != nil {
+		return err
+	}
+	if rec.Spec.Work != 0 {
+		if err := c.images.HoldTemplate(ctx, rec.Spec.Work, dir); err != nil {
+			return err
+		}
+	}
+	return c.kernels.Hold(ctx, rec.KernelDigest, dir)
+}
+
+func (c cache) Release(dir string) error {
+	return errors.Join(c.images.Release(dir), c.kernels.Release(dir))
+}
 
 // monitors is lifecycle's view of package monitor.
 type monitors struct{ spawner monitor.Spawner }

@@ -89,7 +89,7 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	}
 	events.Emit(ctx, banger.Event{Type: banger.EventDaemonStarted, Detail: map[string]string{"version": version.String(), "pid": strconv.Itoa(os.Getpid())}})
 	defer func() { events.Emit(ctx, banger.Event{Type: banger.EventDaemonStopped}) }()
-	return serve(ctx, cfg, settings, vms, newExaminer(l, db, cached), observed)
+	return serve(ctx, cfg, settings, vms, newExaminer(l, db, vms, cached), observed)
 }
 
 // lockPatience is how long a daemon that is just ending may keep the lock.
@@ -140,6 +140,7 @@ func wire(cfg Config, settings *settings, db *store.DB, cached cache, observed *
 		Rows:      db,
 		Images:    cached.images,
 		Kernels:   cached.kernels,
+		Cache:     cached,
 		Events:    observed.events,
 		Booted:    observed.booted,
 		Disks:     qcow2.Driver{},
@@ -161,7 +162,7 @@ func serve(ctx context.Context, cfg Config, settings *settings, vms *lifecycle.M
 		return err
 	}
 	srv := server.New(server.Config{
-		VMs: vms, Images: home.images, Kernels: home.kernels, Doctor: home, Operations: ops,
+		VMs: vms, Images: home.images, Kernels: home.kernels, Doctor: home, Space: home.space, Operations: ops,
 		Events: observed.events, Metrics: observed.metrics, Stop: stop,
 		Version: version.String(), Build: version.This(), PID: os.Getpid(), Since: time.Now(), Log: cfg.Log,
 	})

@@ -7,6 +7,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/space"
 	"banger.dev/banger/internal/store"
 	"banger.dev/banger/internal/stray"
 )
@@ -15,14 +16,15 @@ import (
 type examiner struct {
 	cache
 	finder *stray.Finder
+	space  space.Home
 }
 
-func newExaminer(l paths.Layout, db *store.DB, c cache) examiner {
+func newExaminer(l paths.Layout, db *store.DB, vms space.VMs, c cache) examiner {
 	f := &stray.Finder{Owner: os.Getuid(), Layout: l, Rows: db, Caches: []stray.Cache{c.images, c.kernels, c.archive}}
 	if os.Geteuid() == 0 {
 		f.Sys = "/sys"
 	}
-	return examiner{cache: c, finder: f}
+	return examiner{cache: c, finder: f, space: space.Home{Layout: l, VMs: vms, Caches: []space.Cache{c.images, c.kernels, c.archive}}}
 }
 
 func (e examiner) Strays(ctx context.Context, fix bool) ([]banger.Stray, error) {

@@ -62,7 +62,7 @@ func (e Examiner) space(what, dir string) banger.Check {
 	free := banger.Bytes(st.Bavail) * banger.Bytes(st.Bsize)
 	if free < minSpace {
 		return banger.CheckOf(name, banger.Errorf(banger.KindUnavailable, "%s has %s left, less than %s", dir, free, minSpace).
-			WithNext("df -h %s", dir), "")
+			WithNext("banger system df"), "")
 	}
 	return banger.CheckOf(name, nil, fmt.Sprintf("%s are free at %s", free/banger.MiB*banger.MiB, dir))
 }

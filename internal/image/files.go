@@ -17,6 +17,9 @@ import (
 // manifestVersion counts incompatible changes of manifest.json.
 const manifestVersion = 1
 
+// rootFS is the name of an image's file system.
+const rootFS = "rootfs.ext4"
+
 // manifest is manifest.json.
 type manifest struct {
 	Version int `json:"version"`
@@ -48,7 +51,7 @@ func (s *Store) load(digest string) (banger.Image, error) {
 		return m.Image, banger.Errorf(banger.KindConflict, "the image %s in %s is of version %d, this banger knows version %d",
 			digest, s.layout.Images(), m.Version, manifestVersion).WithNext("use the newer banger, or set BANGER_CACHE to another directory")
 	}
-	m.RootFS = filepath.Join(s.dir(digest), "rootfs.ext4")
+	m.RootFS = filepath.Join(s.dir(digest), rootFS)
 	_, err := os.Stat(m.RootFS)
 	return m.Image, err
 }

@@ -8,6 +8,7 @@
 //	<64 hex digits>/rootfs.ext4, manifest.json   one image
 //	refs/<name>.json                             the digest of a local name
 //	refs/<name>@<key>.json                       the digest of a catalog entry as it is now
+//	users/<64 hex digits>/                       a link for each VM that needs that image
 //	locks/<key>                                  held by whoever makes that image
 //	tmp/<key>/                                   its half-made files
 //
@@ -23,6 +24,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/apt"
+	"banger.dev/banger/internal/hold"
 	"banger.dev/banger/internal/image/debian"
 	"banger.dev/banger/internal/paths"
 )
@@ -47,13 +49,15 @@ func Catalog() map[string]Builder {
 
 // Store is the images in one cache. It is safe for concurrent use.
 type Store struct {
-	layout  paths.Layout
-	catalog map[string]Builder
+	layout    paths.Layout
+	catalog   map[string]Builder
+	images    *hold.Table // which VMs need which image
+	templates *hold.Table // and which template
 }
 
 // New gives the images under layout.Cache, and those that catalog can make.
 func New(layout paths.Layout, catalog map[string]Builder) *Store {
-	return &Store{layout: layout, catalog: catalog}
+	return &Store{layout: layout, catalog: catalog, images: newHolds(layout.Images()), templates: newHolds(layout.Templates())}
 }
 
 // Config is what an image says beside its files.

@@ -18,7 +18,7 @@ func (s *Store) Template(ctx context.Context, size banger.Bytes) (string, error)
 	if size < banger.MinDisk || size > banger.MaxDisk {
 		return "", banger.Errorf(banger.KindInvalid, "a work disk of %s cannot be: from %s to %s", size, banger.MinDisk, banger.MaxDisk)
 	}
-	name := fmt.Sprintf("work-%d.ext4", size)
+	name := templateName(size)
 	path := filepath.Join(s.layout.Templates(), name)
 	if _, err := os.Stat(path); !errors.Is(err, fs.ErrNotExist) {
 		return path, err
@@ -39,6 +39,8 @@ func (s *Store) Template(ctx context.Context, size banger.Bytes) (string, error)
 	}
 	return path, ext4.Empty(ctx, path, ext4.Options{Size: size, Label: "banger-work"})
 }
+
+func templateName(size banger.Bytes) string { return fmt.Sprintf("work-%d.ext4", size) }
 
 func (s *Store) templateLock(name string) string {
 	return filepath.Join(s.layout.Templates(), "locks", name)

@@ -78,7 +78,7 @@ func (w *work) add(ctx context.Context, r io.Reader, config Config) (banger.Imag
 	}}
 	stream := &stream{r: r, sum: sha256.New(), report: w.report}
 	found := &inits{}
-	err := ext4.FromTar(ctx, filepath.Join(out, "rootfs.ext4"), stream, ext4.Options{Size: m.Size, Label: "banger-root", Visit: found.visit})
+	err := ext4.FromTar(ctx, filepath.Join(out, rootFS), stream, ext4.Options{Size: m.Size, Label: "banger-root", Visit: found.visit})
 	if err != nil {
 		return banger.Image{}, fmt.Errorf("make the image %s: %w", w.name, err)
 	}

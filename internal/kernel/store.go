@@ -21,6 +21,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/apt"
+	"banger.dev/banger/internal/hold"
 	"banger.dev/banger/internal/paths"
 )
 
@@ -49,11 +50,15 @@ type Store struct {
 	apt   Packages
 	agent Agent
 	log   *slog.Logger
+	holds *hold.Table // which VMs need which kernel
 }
 
 // New names the store in layout's cache. It does no I/O.
 func New(layout paths.Layout, packages Packages, agent Agent, log *slog.Logger) *Store {
-	return &Store{dir: layout.Kernels(), apt: packages, agent: agent, log: log}
+	return &Store{
+		dir: layout.Kernels(), apt: packages, agent: agent, log: log,
+		holds: &hold.Table{Dir: filepath.Join(layout.Kernels(), "users")},
+	}
 }
 
 // Default is the kernel for a VM that names none: the newest cloud kernel of the

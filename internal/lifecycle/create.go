@@ -185,7 +185,9 @@ func (m *Manager) furnish(ctx context.Context, rec *banger.Record, intent banger
 			return err
 		}},
 		steps.Step{Name: "create.disks", Do: func(ctx context.Context) error {
-			return m.makeDisks(ctx, *rec, image)
+			made := *rec
+			made.KernelDigest = kernel.Digest
+			return m.makeDisks(ctx, made, image)
 		}},
 		steps.Step{Name: "create.keys", Do: func(context.Context) error { return m.makeKeys(*rec) }},
 		steps.Step{Name: "create.row", Do: func(ctx context.Context) error {
@@ -227,14 +229,14 @@ func (m *Manager) makeDisks(ctx context.Context, rec banger.Record, image banger
 	if err := os.MkdirAll(files.Dir, 0o700); err != nil {
 		return err
 	}
-	if err := m.makeSystemDisk(ctx, rec, image); err != nil {
-		return err
+	var work disk.Base
+	if rec.Spec.Work != 0 {
+		var err error
+		if work, err = m.workBase(ctx, rec); err != nil {
+			return err
+		}
 	}
-	if rec.Spec.Work == 0 {
-		return nil
-	}
-	work, err := m.workBase(ctx, rec)
-	if err != nil {
+	if err := m.makeSystemDisk(ctx, rec, image); err != nil || rec.Spec.Work == 0 {
 		return err
 	}
 	return m.Disks.Create(ctx, work, files.WorkDisk(m.Disks.Ext()), rec.Spec.Work)
@@ -245,6 +247,10 @@ func (m *Manager) makeDisks(ctx context.Context, rec banger.Record, image banger
 func (m *Manager) makeSystemDisk(ctx context.Context, rec banger.Record, image banger.Image) error {
 	if rec.Spec.Disk < image.Size {
 		return banger.Errorf(banger.KindInvalid, "--disk %s: the image %s needs at least %s", rec.Spec.Disk, image.Name, image.Size)
+	}
+	rec.ImageDigest = image.Digest
+	if err := m.hold(ctx, rec); err != nil {
+		return err
 	}
 	base := disk.Base{Path: image.RootFS, Size: image.Size}
 	return m.Disks.Create(ctx, base, m.files(rec.ID).SystemDisk(m.Disks.Ext()), rec.Spec.Disk)

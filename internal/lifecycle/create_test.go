@@ -22,7 +22,7 @@ func TestCreateLeavesARowAndTwoDisks(t *testing.T) {
 			t.Errorf("entrypoint %q, cmd %q", d.Entrypoint, d.Cmd)
 		}
 		w.same("dir a/\ndir a/ssh\ndir a/ssh/host_ed25519\ndir a/ssh/id_ed25519\ndir a/ssh/known_hosts\n" +
-			"dir a/system.qcow2\ndir a/work.qcow2\nlink a.vm a\nrow a intent=stopped\n")
+			"dir a/system.qcow2\ndir a/work.qcow2\nhold a sha256:0d sha256:0e\nlink a.vm a\nrow a intent=stopped\n")
 	})
 }
 

@@ -90,7 +90,7 @@ func (m *Manager) discard(ctx context.Context, rec banger.Record) error {
 	}
 	return m.Steps.Run(ctx, rec.ID,
 		steps.Step{Name: "delete.files", Do: func(context.Context) error {
-			return errors.Join(m.unlinkKeys(rec), os.RemoveAll(m.files(rec.ID).Dir))
+			return errors.Join(m.unlinkKeys(rec), os.RemoveAll(m.files(rec.ID).Dir), m.release(rec.ID))
 		}},
 		steps.Step{Name: "delete.row", Do: func(ctx context.Context) error {
 			return m.Rows.Delete(ctx, rec.ID, func(last banger.Record) banger.Event {

@@ -111,6 +111,7 @@ type Deps struct {
 	Booted    func([]banger.BootPhase) // called after each boot that got ready; may be nil
 	Images    Images
 	Kernels   Kernels
+	Cache     Cache // nil: no other home uses it
 	Disks     disk.Driver
 	Monitors  Monitors
 	Processes Processes

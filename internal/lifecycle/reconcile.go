@@ -51,19 +51,20 @@ func (m *Manager) recover(ctx context.Context, rec banger.Record) error {
 	if rec.Creating {
 		return m.discard(ctx, rec)
 	}
+	held := m.hold(ctx, rec)
 	if m.alive(rec.ID) {
 		err := m.adopt(ctx, rec)
 		// A monitor that does not answer may be one that is about to end.
 		if err == nil || m.awaitFree(ctx, rec.ID, recoverTimeout) != nil {
 			m.watch(rec) // also without an answer: one may yet come, and the end will
-			return err
+			return errors.Join(held, err)
 		}
 	}
 	m.settleLocked(ctx, &rec, monitor.ReasonMonitorDied)
 	if rec.Spec.Ephemeral {
 		return m.discard(ctx, rec)
 	}
-	return m.sweepHalfMade(rec.ID)
+	return errors.Join(held, m.sweepHalfMade(rec.ID))
 }
 
 // halfMade says whether a name in a VM's directory is a temporary one.

@@ -318,6 +318,9 @@ func (b *bootPlan) prepare(ctx context.Context, rec banger.Record) error {
 	if err := m.checkPorts(ctx, rec.ID, rec.Spec.Publish); err != nil {
 		return err
 	}
+	if err := m.hold(ctx, rec); err != nil {
+		return err
+	}
 	kernel, err := m.Kernels.Get(ctx, rec.KernelDigest)
 	if err != nil {
 		return err

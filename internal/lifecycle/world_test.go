@@ -67,6 +67,7 @@ type world struct {
 	events  *event.Log
 	images  *images
 	taken   *hostPorts
+	holds   *holds
 	missing error // why there is no VMM
 	memory  banger.Bytes
 
@@ -124,6 +125,7 @@ func newWorld(t testing.TB, dir string) *world {
 	w.images = newImages(w.layout)
 	w.images.locks = w.locks
 	w.taken = &hostPorts{host: w.host}
+	w.holds = &holds{vms: map[string]string{}}
 	db, err := store.Open(context.Background(), w.layout.Database(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -137,7 +139,7 @@ func newWorld(t testing.TB, dir string) *world {
 // boot makes a new Manager, as a daemon that starts does, without Reconcile.
 func (w *world) boot() {
 	w.Manager = lifecycle.New(lifecycle.Deps{
-		Owner: owner, Layout: w.layout, Platform: w.platform, Rows: rows{w.db, w}, Events: w.events, Images: w.images, Kernels: kernels{w.locks},
+		Owner: owner, Layout: w.layout, Platform: w.platform, Rows: rows{w.db, w}, Events: w.events, Images: w.images, Kernels: kernels{w.locks}, Cache: w.holds,
 		Network: func() lifecycle.Network { return lifecycle.Network{AllowPrivate: true} },
 		Disks:   qcow2.Driver{}, Monitors: w.host, Processes: w.host, Ports: w.taken,
 		Steps: steps.Runner{Fault: w.step}, Locks: w.locks, Log: slog.New(w.log()),
@@ -284,6 +286,7 @@ func (w *world) String() string {
 	for _, m := range w.host.all() {
 		lines = append(lines, "live "+m.order.Name)
 	}
+	lines = append(lines, w.holds.lines(names)...)
 	slices.Sort(lines)
 	return strings.Join(lines, "\n") + "\n"
 }
@@ -621,4 +624,41 @@ func (k kernels) Get(ctx context.Context, ref string) (banger.Kernel, error) {
 		return k.Default(ctx, nil)
 	}
 	return banger.Kernel{}, banger.Errorf(banger.KindNotFound, "no kernel %q", ref).WithNext("banger kernel list")
+}
+
+// holds is the account of what VMs need of the cache.
+type holds struct {
+	mu   sync.Mutex
+	vms  map[string]string // by directory: image and kernel
+	gone error             // what is said of something that is not there
+}
+
+func (h *holds) Hold(_ context.Context, rec banger.Record, dir string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.gone != nil {
+		return h.gone
+	}
+	h.vms[dir] = rec.ImageDigest + " " + rec.KernelDigest
+	return nil
+}
+
+func (h *holds) Release(dir string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	delete(h.vms, dir)
+	return nil
+}
+
+func (h *holds) lines(names map[string]string) (lines []string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	for dir, needs := range h.vms {
+		name := filepath.Base(dir)
+		if known, ok := names[name]; ok {
+			name = known
+		}
+		lines = append(lines, "hold "+name+" "+needs)
+	}
+	return lines
 }

@@ -60,6 +60,8 @@ func (s *Server) routes(mux *http.ServeMux, h huma.API) {
 	handle(d, route{http.MethodGet, api.RouteKernels, "list-kernels", "The kernels in the cache", 200}, s.listKernels)
 	handle(d, route{http.MethodGet, api.RouteDoctor, "examine", "What is missing or left over in this home", 200}, s.examine)
 	handle(d, route{http.MethodPost, api.RouteDoctor, "fix", "Remove what is left over in this home", 200}, s.fix)
+	handle(d, route{http.MethodGet, api.RouteUsage, "usage", "What the home and its cache take on disk", 200}, s.usage)
+	handle(d, route{http.MethodPost, api.RoutePrune, "prune", "Remove what no VM needs from the cache", 200}, s.prune)
 
 	operation := h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.Operation](), true, "")
 	raw(d, mux, route{http.MethodGet, api.RouteVMLogs, "logs-vm", "The console, a time stamp a line; query: source, follow, since, tail, places, after", 200},

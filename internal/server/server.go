@@ -43,6 +43,7 @@ type Config struct {
 	Images     Images
 	Kernels    Kernels
 	Doctor     Doctor
+	Space      Space
 	Operations *operation.Registry[Result]
 	Events     Events
 	Metrics    Metrics

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -66,6 +67,7 @@ var (
 		Env: []string{"A=b"}, Workdir: "/w", User: "u", Entrypoint: []string{"e"}, Cmd: []string{"c"},
 	}}
 	kernels = servertest.Kernels{{Digest: "sha256:2", Release: "6.1.0", Source: "Debian", VMLinux: "/c/vmlinux", Initramfs: "/c/i", Modules: "/c/m"}}
+	taken   = servertest.Space{{Kind: "vm", Name: "box", Path: "/s/vms/1", Bytes: 5, Parts: map[string]banger.Bytes{"system": 5}}}
 	strays  = servertest.Doctor{{Kind: banger.StrayDirectory, What: "/s/vms/1", Reason: "no row", Bytes: 1, Error: "in use", Next: "rm -r /s/vms/1"}}
 )
 
@@ -75,7 +77,7 @@ func newWorld(t *testing.T, vms *servertest.VMs) *world {
 	log := slog.New(request.LogHandler(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	w.ops = operation.New[server.Result](log)
 	w.srv = server.New(server.Config{
-		VMs: vms, Images: images, Kernels: kernels, Doctor: strays, Operations: w.ops,
+		VMs: vms, Images: images, Kernels: kernels, Doctor: strays, Space: taken, Operations: w.ops,
 		Events: w.events, Metrics: w.metrics, Stop: func() { close(w.stop) },
 		Version: "v9-test", PID: 4321, Since: time.Date(2025, 1, 2, 3, 4, 5, 0, time.UTC), Log: log,
 	})
@@ -371,6 +373,24 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
+// What is on disk is added up, and removed only when asked to.
+func TestSpace(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{})
+	if u := get[banger.DiskUsage](w, "GET", api.RouteUsage, "", 200); u.Total != 5 || len(u.Entries) != 1 {
+		t.Errorf("%+v", u)
+	}
+	for query, removed := range map[string][]bool{"": {}, "?all=true&dry=true": {false}, "?all=true": {true}} {
+		p := get[banger.Pruned](w, "POST", api.RoutePrune+query, "", 200)
+		got := []bool{}
+		for _, e := range p.Entries {
+			got = append(got, e.Removed)
+		}
+		if !slices.Equal(got, removed) {
+			t.Errorf("%q: %+v", query, p)
+		}
+	}
+}
+
 func TestDaemonStop(t *testing.T) {
 	w := newWorld(t, &servertest.VMs{})
 	if code, _, _ := w.do("POST", api.RouteDaemonStop, ""); code != 202 {
@@ -460,6 +480,8 @@ func TestReplyFields(t *testing.T) {
 		{"kernels", "GET", api.RouteKernels},
 		{"operations", "GET", api.RouteOperations},
 		{"doctor", "GET", api.RouteDoctor},
+		{"usage", "GET", api.RouteUsage},
+		{"prune", "POST", api.RoutePrune + "?all=true"},
 		{"failed", "GET", "/v1/operations/" + failed.ID},
 		{"stop", "POST", "/v1/vms/box/stop"},
 		{"wait", "GET", "/v1/vms/box/wait"},
@@ -514,6 +536,8 @@ func documented() map[string]string {
 	return map[string]string{
 		api.RouteDaemonStop:      "post",
 		api.RouteDoctor:          "get post",
+		api.RouteUsage:           "get",
+		api.RoutePrune:           "post",
 		api.RouteImages:          "get",
 		api.RouteKernels:         "get",
 		api.RouteOpenAPI:         "get",

@@ -1,0 +1,146 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/hold"
+	"banger.dev/banger/internal/image/ext4"
+	"banger.dev/banger/internal/paths"
+)
+
+func newHolds(dir string) *hold.Table { return &hold.Table{Dir: filepath.Join(dir, "users")} }
+
+// Hold notes that the VM with this directory needs an image, until the directory
+// is gone or Release is called. It is KindNotFound if the image is not here.
+func (s *Store) Hold(ctx context.Context, digest, vm string) error {
+	return s.images.Add(ctx, paths.DigestDir(digest), vm, func() error {
+		return here(filepath.Join(s.dir(digest), rootFS), "the image "+digest)
+	})
+}
+
+// HoldTemplate is Hold for what Template gives for this size.
+func (s *Store) HoldTemplate(ctx context.Context, size banger.Bytes, vm string) error {
+	return s.templates.Add(ctx, templateName(size), vm, func() error {
+		return here(filepath.Join(s.layout.Templates(), templateName(size)), "the empty file system below the VM's work disk")
+	})
+}
+
+// Release notes that a VM needs nothing any more.
+func (s *Store) Release(vm string) error {
+	return errors.Join(s.images.Release(vm), s.templates.Release(vm))
+}
+
+// here says that what a VM needs is not in the cache.
+func here(path, what string) error {
+	_, err := os.Stat(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return banger.Errorf(banger.KindNotFound, "%s is gone from the cache: there is no %s", what, path)
+	}
+	return err
+}
+
+// Entries are the images in the cache, whole or not, and the templates.
+func (s *Store) Entries(context.Context) ([]banger.CacheEntry, error) {
+	digests, err := s.digests()
+	if err != nil {
+		return nil, err
+	}
+	refs, err := s.refs()
+	if err != nil {
+		return nil, err
+	}
+	var all []banger.CacheEntry
+	for _, hex := range digests {
+		e := banger.CacheEntry{Kind: banger.CacheImage, Name: hex[:minDigits], Digest: "sha256:" + hex, Path: s.dir(hex)}
+		for _, ref := range refs[e.Digest] {
+			name, _, _ := strings.Cut(ref, "@")
+			e.Name, e.Current = name, e.Current || s.isCurrent(ref)
+		}
+		if e.Holders, err = s.images.Holders(hex); err != nil {
+			return nil, err
+		}
+		all = append(all, e)
+	}
+	templates, err := s.templateEntries()
+	return append(all, templates...), err
+}
+
+// isCurrent says whether Resolve goes by a reference.
+func (s *Store) isCurrent(ref string) bool {
+	name, _, made := strings.Cut(ref, "@")
+	builder, ok := s.catalog[name]
+	return !made || ok && ref == catalogKey(name, builder)
+}
+
+// refs are the names of all references, by the digest that they name.
+func (s *Store) refs() (map[string][]string, error) {
+	entries, err := os.ReadDir(filepath.Dir(s.refFile("")))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	byDigest := map[string][]string{}
+	for _, e := range entries {
+		var r reference
+		if name, ok := strings.CutSuffix(e.Name(), ".json"); ok && readJSON(s.refFile(name), &r) == nil {
+			byDigest[r.Digest] = append(byDigest[r.Digest], name)
+		}
+	}
+	return byDigest, nil
+}
+
+func (s *Store) templateEntries() ([]banger.CacheEntry, error) {
+	var all []banger.CacheEntry
+	var failed []error
+	for _, name := range namesIn(s.layout.Templates(), &failed) {
+		if !strings.HasPrefix(name, "work-") {
+			continue
+		}
+		e := banger.CacheEntry{Kind: banger.CacheTemplate, Name: name, Path: filepath.Join(s.layout.Templates(), name), Current: true}
+		holders, err := s.templates.Holders(name)
+		e.Holders, failed = holders, append(failed, err)
+		all = append(all, e)
+	}
+	return all, errors.Join(failed...)
+}
+
+// RemoveEntry removes one of Entries. It is KindConflict while a VM needs it.
+func (s *Store) RemoveEntry(ctx context.Context, e banger.CacheEntry) error {
+	if e.Kind == banger.CacheTemplate {
+		return s.templates.Remove(ctx, e.Name, func() error { return os.Remove(e.Path) })
+	}
+	return s.Remove(ctx, e.Digest)
+}
+
+// Remove removes an image and its names. It is KindConflict while a VM needs it.
+// From one moment to the next it is gone; what is left of it after a crash is
+// swept.
+func (s *Store) Remove(ctx context.Context, digest string) error {
+	hex := paths.DigestDir(digest)
+	if !hexDigestRE.MatchString(hex) {
+		return banger.Errorf(banger.KindInvalid, "%q is no image's digest", digest)
+	}
+	refs, err := s.refs()
+	if err != nil {
+		return err
+	}
+	away := filepath.Join(s.layout.Images(), "tmp", "removed-"+hex)
+	if err := errors.Join(makeDirs(filepath.Dir(away)), ext4.RemoveTree(ctx, away)); err != nil {
+		return err
+	}
+	if err := s.images.Remove(ctx, hex, func() error { return os.Rename(s.dir(hex), away) }); err != nil {
+		return fmt.Errorf("remove the image %s: %w", digest, err)
+	}
+	errs := []error{ext4.RemoveTree(ctx, away)}
+	for _, ref := range slices.Sorted(slices.Values(refs["sha256:"+hex])) {
+		errs = append(errs, os.Remove(s.refFile(ref)))
+	}
+	return errors.Join(errs...)
+}
