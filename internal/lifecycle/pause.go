@@ -2,10 +2,12 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/monitor"
+	"banger.dev/banger/internal/steps"
 )
 
 // pauseTimeout is how long a VMM may take to stop its vCPUs or let them go.
@@ -13,7 +15,7 @@ const pauseTimeout = 10 * time.Second
 
 // Pause stops the vCPUs of a running VM; what is in its memory stays there.
 func (m *Manager) Pause(ctx context.Context, ref string) (banger.VM, Outcome, error) {
-	return m.turn(ctx, ref, verbPause, func(ctx context.Context, rec banger.Record, before monitor.Status) error {
+	return m.turn(ctx, ref, verbPause, "pause.vmm", func(ctx context.Context, rec banger.Record, before monitor.Status) error {
 		if !before.Ready {
 			return banger.Errorf(banger.KindConflict, "VM %s is booting", rec.Name).WithNext("banger vm wait --for ready %s", rec.Name)
 		}
@@ -28,7 +30,7 @@ func (m *Manager) Pause(ctx context.Context, ref string) (banger.VM, Outcome, er
 // Resume lets the vCPUs of a paused VM go on, whoever has paused it, and sets
 // the guest's clock, which has stood still.
 func (m *Manager) Resume(ctx context.Context, ref string) (banger.VM, Outcome, error) {
-	return m.turn(ctx, ref, verbResume, func(ctx context.Context, rec banger.Record, before monitor.Status) error {
+	return m.turn(ctx, ref, verbResume, "resume.vmm", func(ctx context.Context, rec banger.Record, before monitor.Status) error {
 		if err := m.monitorOf(rec.ID).Resume(ctx); err != nil {
 			return err
 		}
@@ -47,8 +49,8 @@ func (m *Manager) Resume(ctx context.Context, ref string) (banger.VM, Outcome, e
 	})
 }
 
-// turn does pause or resume under the VM's lock.
-func (m *Manager) turn(ctx context.Context, ref string, v verb, do func(context.Context, banger.Record, monitor.Status) error) (banger.VM, Outcome, error) {
+// turn does pause or resume, which is one step, under the VM's lock.
+func (m *Manager) turn(ctx context.Context, ref string, v verb, step string, do func(context.Context, banger.Record, monitor.Status) error) (banger.VM, Outcome, error) {
 	rec, unlock, err := m.locked(ctx, ref)
 	if err != nil {
 		return banger.VM{}, Outcome{}, err
@@ -65,7 +67,8 @@ func (m *Manager) turn(ctx context.Context, ref string, v verb, do func(context.
 	m.mu.Lock()
 	before := m.seen[rec.ID]
 	m.mu.Unlock()
-	if err := do(asking, rec, before); err != nil {
+	err = m.Steps.Run(asking, rec.ID, steps.Step{Name: step, Do: func(ctx context.Context) error { return do(ctx, rec, before) }})
+	if err = plainStep(err); err != nil {
 		if banger.KindOf(err) == banger.KindInternal {
 			err = banger.Errorf(banger.KindUnavailable, "%s of VM %s: %w", v, rec.Name, err).WithNext("banger vm show %s", rec.Name)
 		}
@@ -82,8 +85,11 @@ func (m *Manager) awaitSeen(ctx context.Context, id string, heard func(monitor.S
 		m.mu.Lock()
 		s := m.seen[id]
 		m.mu.Unlock()
-		if heard(s) {
+		switch {
+		case heard(s):
 			return s, nil
+		case !m.alive(id):
+			return s, errors.New("it has ended meanwhile")
 		}
 		select {
 		case <-tick.C:
