@@ -61,7 +61,7 @@ func writeJSON(path string, v any) error {
 	return errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, b, 0o644))
 }
 
-// small is a VM of what is in the cache.
+// small is a VM of what is in such a cache.
 func small() banger.Spec {
 	return banger.Spec{
 		Memory: banger.MinMemory, Disk: banger.MinDisk, Work: banger.MinDisk,

@@ -6,8 +6,8 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strconv"
 	"testing"
+	"time"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
@@ -22,9 +22,30 @@ import (
 // bystander is a VM that runs through everything and must not notice.
 const bystander = "bystander"
 
+// world is what a home's VMs run on.
+type world struct {
+	bangerd string      // the program
+	cache   string      // shared; "": each home has its own, with small things in it
+	spec    banger.Spec // of the VMs
+	// brief is a time for a boot in which none succeeds; 0: the guest's name says
+	// that it cannot boot.
+	brief time.Duration
+}
+
+// fake is the world of vmmtest's VMM: this program is its bangerd.
+func fake(t *testing.T) world {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return world{bangerd: self, spec: small()}
+}
+
 // home is a BANGER_HOME, the daemons that serve it one after the other, and a
 // VM that runs in it.
 type home struct {
+	world
 	dir    string
 	layout paths.Layout
 	faults fault.Dir
@@ -34,13 +55,13 @@ type home struct {
 	port   int           // one of the host's for the verbs on ports
 }
 
-func newHome(t *testing.T) *home {
+func newHome(t *testing.T, w world) *home {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "crash") // t.TempDir is long for a socket's path
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &home{dir: filepath.Join(dir, "h"), faults: fault.Dir(filepath.Join(dir, "f"))}
+	h := &home{world: w, dir: filepath.Join(dir, "h"), faults: fault.Dir(filepath.Join(dir, "f"))}
 	t.Cleanup(func() {
 		if err := h.end(); err != nil {
 			t.Error(err)
@@ -60,22 +81,27 @@ func newHome(t *testing.T) *home {
 }
 
 func (h *home) open() error {
-	env := map[string]string{"BANGER_HOME": h.dir, fault.Variable: string(h.faults)}
-	self, err := os.Executable()
-	if err != nil {
-		return err
+	env := map[string]string{"BANGER_HOME": h.dir, "BANGER_CACHE": h.cache, fault.Variable: string(h.faults), "HOME": h.dir}
+	h.auto = client.Autostart{Binary: h.bangerd}
+	for name, value := range env {
+		h.auto.Environ = append(h.auto.Environ, name+"="+value)
 	}
-	h.auto = client.Autostart{Binary: self, Environ: []string{"BANGER_HOME=" + h.dir, fault.Variable + "=" + string(h.faults), "HOME=" + h.dir}}
+	var err error
 	if h.layout, err = paths.FromEnv(func(name string) string { return env[name] }); err != nil {
 		return err
 	}
-	if err := errors.Join(os.MkdirAll(string(h.faults), 0o700), fillCache(h.layout.Cache)); err != nil {
+	if err := os.MkdirAll(string(h.faults), 0o700); err != nil {
 		return err
+	}
+	if h.cache == "" {
+		if err := fillCache(h.layout.Cache); err != nil {
+			return err
+		}
 	}
 	if h.port, err = publish.Free(banger.Port{HostIP: "127.0.0.1", Protocol: "tcp"}); err != nil {
 		return err
 	}
-	if err := h.create(bystander, small(), &api.StartRequest{}); err != nil {
+	if err := h.create(bystander, h.spec, &api.StartRequest{}); err != nil {
 		return err
 	}
 	if h.other, err = h.show(bystander); err != nil {
@@ -123,9 +149,10 @@ func (h *home) create(name string, spec banger.Spec, start *api.StartRequest) er
 	})
 }
 
-func (h *home) start(name string) error {
+// start gives the boot so much time; 0 is enough.
+func (h *home) start(name string, timeout time.Duration) error {
 	return do(h, func(ctx context.Context, c *client.Client) (api.Operation, error) {
-		return c.StartVM(ctx, name, api.StartRequest{}, nil)
+		return c.StartVM(ctx, name, api.StartRequest{TimeoutMS: timeout.Milliseconds()}, nil)
 	})
 }
 
@@ -177,5 +204,3 @@ func (h *home) killDaemon() error {
 
 // alive says whether a VM's monitor or VMM is, asked of nobody but the kernel.
 func (h *home) alive(id string) (bool, error) { return monitor.Held(h.layout.VM(id).Lock()) }
-
-func itoa(n int) string { return strconv.Itoa(n) }

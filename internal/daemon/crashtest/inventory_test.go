@@ -5,7 +5,10 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+
+	"banger.dev/banger/internal/proc"
 )
 
 // inventory is what there is on this host of this home: files, sockets,
@@ -115,10 +118,18 @@ func (h *home) processes() ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
+	self, err := proc.StartTime(os.Getpid())
+	if err != nil {
+		return nil, err
+	}
 	var found []string
 	for _, e := range entries {
 		pid := e.Name()
-		if strings.Trim(pid, "0123456789") != "" || pid == itoa(os.Getpid()) || pid == itoa(daemon) || !h.uses(pid) {
+		n, err := strconv.Atoi(pid)
+		if err != nil || n == os.Getpid() || n == daemon {
+			continue
+		}
+		if began, err := proc.StartTime(n); err != nil || began < self || !h.uses(pid) { // older ones are none of ours
 			continue
 		}
 		name, _ := os.ReadFile("/proc/" + pid + "/comm")

@@ -27,7 +27,7 @@ import (
 
 const (
 	// patience bounds what takes a moment on an idle host.
-	patience = time.Minute
+	patience = 2 * time.Minute
 	// maxPause is how long is waited at most between two looks at something.
 	maxPause = 100 * time.Millisecond
 )

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -39,38 +40,12 @@ func TestMatrix(t *testing.T) {
 	}
 	homes := make([]*home, 2*runtime.NumCPU())
 	for i := range homes {
-		homes[i] = newHome(t)
+		homes[i] = newHome(t, fake(t))
 	}
-	m := matrix{results: map[string]error{}}
-	for _, v := range verbs() {
-		points, err := v.record(homes[0])
-		if err != nil {
-			t.Fatalf("%s without a fault: %v", v.name, err)
-		}
-		m.add(v, points)
-	}
-	cells := make(chan cell)
-	var workers sync.WaitGroup
-	for _, h := range homes {
-		workers.Go(func() {
-			for c := range cells {
-				err := c.run(h)
-				if err != nil {
-					t.Errorf("%s: %v", c, err)
-				}
-				m.note(c, err)
-			}
-		})
-	}
-	for _, c := range m.cells {
-		if wanted.MatchString(c.String()) {
-			cells <- c
-		}
-	}
-	close(cells)
-	workers.Wait()
+	m := newMatrix(t, homes[0])
 	m.visitsEveryStep(t)
-	t.Logf("the crash matrix: %s", m.String())
+	m.run(t, homes, func(c cell) bool { return wanted.MatchString(c.String()) })
+	t.Logf("the crash matrix: %s", m)
 }
 
 // matrix is all cells and what came of them.
@@ -88,6 +63,20 @@ type row struct {
 	points []fault.Visit
 }
 
+// newMatrix runs every verb without a fault, to see which points it comes to.
+func newMatrix(t *testing.T, h *home) *matrix {
+	t.Helper()
+	m := &matrix{results: map[string]error{}}
+	for _, v := range verbs() {
+		points, err := v.record(h)
+		if err != nil {
+			t.Fatalf("%s without a fault: %v", v.name, err)
+		}
+		m.add(v, points)
+	}
+	return m
+}
+
 // add adds a verb's cells. Where no VM is alive, there is none whose processes
 // could be killed.
 func (m *matrix) add(v verb, points []fault.Visit) {
@@ -99,6 +88,36 @@ func (m *matrix) add(v verb, points []fault.Visit) {
 			}
 		}
 	}
+}
+
+// maxFailures is how many cells may fail before the rest is not tried any more.
+const maxFailures = 10
+
+// run runs the cells that are wanted, one at a time in each home.
+func (m *matrix) run(t *testing.T, homes []*home, wanted func(cell) bool) {
+	t.Helper()
+	cells := make(chan cell)
+	var failures atomic.Int64
+	var workers sync.WaitGroup
+	for _, h := range homes {
+		workers.Go(func() {
+			for c := range cells {
+				err := c.run(h)
+				m.note(c, err)
+				if err != nil {
+					failures.Add(1)
+					t.Errorf("%s: %v", c, err)
+				}
+			}
+		})
+	}
+	for _, c := range m.cells {
+		if wanted(c) && failures.Load() < maxFailures {
+			cells <- c
+		}
+	}
+	close(cells)
+	workers.Wait()
 }
 
 func (m *matrix) note(c cell, err error) {
@@ -173,11 +192,22 @@ func (v verb) reach(h *home) error {
 	if v.from == absent {
 		return nil
 	}
-	if err := h.create(vm, small(), nil); err != nil {
+	if err := h.create(vm, h.spec, nil); err != nil {
 		return err
 	}
-	if v.from == banger.StateRunning {
-		if err := h.start(vm); err != nil {
+	return v.enter(h)
+}
+
+// enter brings a VM that is stopped to the state that the verb begins from.
+func (v verb) enter(h *home) error {
+	vm := v.target()
+	if v.from != banger.StateStopped {
+		if err := h.start(vm, 0); err != nil {
+			return err
+		}
+	}
+	if v.from == banger.StatePaused {
+		if err := h.pause(vm); err != nil {
 			return err
 		}
 	}
@@ -271,6 +301,9 @@ func (c cell) states(failure error) []banger.State {
 func (c cell) repeat(h *home) error {
 	v := c.verb
 	err := v.do(h, v.target())
+	if c.fault.Kind.OfVM() && banger.KindOf(err) == banger.KindConflict { // it is for a VM that runs, and this one was killed
+		err = errors.Join(v.enter(h), v.do(h, v.target()))
+	}
 	switch {
 	case v.hopeless && err == nil:
 		return errors.New("it succeeds")

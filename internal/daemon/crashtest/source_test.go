@@ -35,14 +35,14 @@ func (m *matrix) visitsEveryStep(t *testing.T) {
 }
 
 // stepNames are the names that package lifecycle gives to steps: in a literal, or
-// as an argument of a function that makes one.
+// as an argument of a function that gives it to one.
 func stepNames(t *testing.T) map[string]bool {
 	t.Helper()
 	files := sources(t, "../../lifecycle")
 	makers := map[string]bool{}
 	for _, f := range files {
 		for _, d := range f.Decls {
-			if fn, ok := d.(*ast.FuncDecl); ok && fn.Type.Results != nil && len(fn.Type.Results.List) == 1 && isStep(fn.Type.Results.List[0].Type) {
+			if fn, ok := d.(*ast.FuncDecl); ok && makesStep(fn) {
 				makers[fn.Name.Name] = true
 			}
 		}
@@ -53,11 +53,13 @@ func stepNames(t *testing.T) map[string]bool {
 			switch n := n.(type) {
 			case *ast.CompositeLit:
 				if isStep(n.Type) {
-					addWord(names, n.Elts[0].(*ast.KeyValueExpr).Value)
+					addName(names, nameOf(n))
 				}
 			case *ast.CallExpr:
 				if fn, ok := n.Fun.(*ast.SelectorExpr); ok && makers[fn.Sel.Name] {
-					addWord(names, n.Args[0])
+					for _, arg := range n.Args {
+						addName(names, arg)
+					}
 				}
 			}
 			return true
@@ -86,12 +88,32 @@ func sources(t *testing.T, dir string) []*ast.File {
 	return files
 }
 
+// makesStep says whether a step's name in a function is not a literal.
+func makesStep(fn *ast.FuncDecl) (makes bool) {
+	ast.Inspect(fn, func(n ast.Node) bool {
+		if lit, ok := n.(*ast.CompositeLit); ok && isStep(lit.Type) {
+			if _, named := nameOf(lit).(*ast.BasicLit); !named {
+				makes = true
+			}
+		}
+		return true
+	})
+	return makes
+}
+
+func nameOf(step *ast.CompositeLit) ast.Expr {
+	if pair, ok := step.Elts[0].(*ast.KeyValueExpr); ok {
+		return pair.Value
+	}
+	return step.Elts[0]
+}
+
 func isStep(e ast.Expr) bool {
 	s, ok := e.(*ast.SelectorExpr)
 	return ok && fmt.Sprint(s.X, ".", s.Sel) == "steps.Step"
 }
 
-func addWord(names map[string]bool, e ast.Expr) {
+func addName(names map[string]bool, e ast.Expr) {
 	if lit, ok := e.(*ast.BasicLit); ok && lit.Kind == token.STRING {
 		if s, err := strconv.Unquote(lit.Value); err == nil {
 			names[s] = true

@@ -66,30 +66,51 @@ func verbs() []verb {
 			})
 		}
 	}
+	reset := func(force bool) func(h *home, vm string) error {
+		return func(h *home, vm string) error {
+			return do(h, func(ctx context.Context, c *client.Client) (api.Operation, error) {
+				return c.ResetVM(ctx, vm, api.ResetRequest{Force: force}, nil)
+			})
+		}
+	}
 	return []verb{
 		{name: "create", from: absent, to: banger.StateStopped, done: banger.KindConflict,
-			do: func(h *home, vm string) error { return h.create(vm, small(), nil) }},
+			do: func(h *home, vm string) error { return h.create(vm, h.spec, nil) }},
 		{name: "run", from: absent, to: banger.StateRunning, via: []banger.State{banger.StateStopped}, do: func(h *home, vm string) error {
 			if _, err := h.show(vm); err == nil { // a run that was cut off after its create is gone on with by a start
-				return h.start(vm)
+				return h.start(vm, 0)
 			}
-			return h.create(vm, small(), &api.StartRequest{})
+			return h.create(vm, h.spec, &api.StartRequest{})
 		}},
 		{name: "run --rm, and its end", from: absent, to: absent, via: []banger.State{banger.StateRunning}, do: func(h *home, vm string) error {
-			spec := small()
+			spec := h.spec
 			spec.Ephemeral = true
 			if err := h.create(vm, spec, &api.StartRequest{}); err != nil && banger.KindOf(err) != banger.KindConflict {
 				return err
 			}
 			return h.endsByItself(vm)
 		}},
-		{name: "start", from: banger.StateStopped, to: banger.StateRunning, do: (*home).start},
-		{name: "start of what cannot boot", vm: "panics", from: banger.StateStopped, to: banger.StateStopped, hopeless: true, do: (*home).start},
+		{name: "start", from: banger.StateStopped, to: banger.StateRunning,
+			do: func(h *home, vm string) error { return h.start(vm, 0) }},
+		{name: "start of what cannot boot", vm: "panics", from: banger.StateStopped, to: banger.StateStopped, hopeless: true,
+			do: func(h *home, vm string) error { return h.start(vm, h.brief) }},
 		{name: "stop", from: banger.StateRunning, to: banger.StateStopped, do: stop(0)},
 		{name: "stop of a guest that does not listen", vm: "ignores", from: banger.StateRunning, to: banger.StateStopped, do: stop(50)},
 		{name: "kill", from: banger.StateRunning, to: banger.StateStopped, do: func(h *home, vm string) error {
 			return do(h, func(ctx context.Context, c *client.Client) (api.VerbReply, error) { return c.KillVM(ctx, vm) })
 		}},
+		{name: "restart", from: banger.StateRunning, to: banger.StateRunning, via: []banger.State{banger.StateStopped}, effect: running,
+			do: func(h *home, vm string) error {
+				return do(h, func(ctx context.Context, c *client.Client) (api.Operation, error) {
+					return c.RestartVM(ctx, vm, api.RestartRequest{}, nil)
+				})
+			}},
+		{name: "pause", from: banger.StateRunning, to: banger.StatePaused, do: (*home).pause},
+		{name: "resume", from: banger.StatePaused, to: banger.StateRunning, do: func(h *home, vm string) error {
+			return do(h, func(ctx context.Context, c *client.Client) (api.VerbReply, error) { return c.ResumeVM(ctx, vm) })
+		}},
+		{name: "reset", from: banger.StateStopped, to: banger.StateStopped, do: reset(false)},
+		{name: "reset --force", from: banger.StateRunning, to: banger.StateStopped, do: reset(true)},
 		{name: "an end without a verb", from: banger.StateRunning, to: banger.StateStopped, do: (*home).endsByItself},
 		{name: "delete", from: banger.StateStopped, to: absent, via: []banger.State{banger.StateBroken}, done: banger.KindNotFound,
 			do: func(h *home, vm string) error { return h.delete(vm, false) }},
@@ -99,6 +120,18 @@ func verbs() []verb {
 		{name: "port remove", from: banger.StateRunning, to: banger.StateRunning, done: banger.KindNotFound,
 			prepare: add, do: remove, effect: publishes(0)},
 	}
+}
+
+func (h *home) pause(vm string) error {
+	return do(h, func(ctx context.Context, c *client.Client) (api.VerbReply, error) { return c.PauseVM(ctx, vm) })
+}
+
+// running is the effect of a verb that starts a VM again, whatever has ended it.
+func running(_ *home, vm banger.VM) error {
+	if vm.State != banger.StateRunning {
+		return fmt.Errorf("it is %s", vm.State)
+	}
+	return nil
 }
 
 // publishes is the effect of a verb that leaves the VM with so many ports, which
