@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"errors"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/steps"
@@ -24,12 +25,18 @@ func (m *Manager) Reset(ctx context.Context, ref string, force bool, report bang
 	if err := m.mayReset(rec, force); err != nil {
 		return banger.Detail{}, Outcome{}, err
 	}
+	// Its image may have to be pulled: whoever deletes the VM does not wait for that.
+	ctx, done := m.begin(ctx, m.creating, rec.ID)
+	defer done()
 	var image banger.Image
 	err = m.Steps.Run(ctx, rec.ID, steps.Step{Name: "reset.image", Do: func(ctx context.Context) (err error) {
 		image, err = m.imageOf(ctx, rec, report)
 		return err
 	}})
-	if err != nil {
+	switch {
+	case errors.Is(context.Cause(ctx), errDeleted):
+		return banger.Detail{}, Outcome{}, banger.Errorf(banger.KindCancelled, "VM %s was deleted while it was being reset", rec.Name)
+	case err != nil:
 		return banger.Detail{}, Outcome{}, plainStep(err)
 	}
 	if err := m.endRun(ctx, &rec); err != nil {

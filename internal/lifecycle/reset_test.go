@@ -96,6 +96,24 @@ func TestAResetAfterTheImageWasForgottenFetchesItByName(t *testing.T) {
 	})
 }
 
+func TestADeleteDoesNotWaitForTheImageOfAReset(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.create("a")
+		w.images.setGone(true)
+		defer w.images.hold()()
+		reset := begin(func() (r result) {
+			r.detail, r.out, r.err = w.Reset(context.Background(), "a", false, nil)
+			return r
+		})
+		pending(t, "the reset that pulls", reset)
+		if _, _, err := w.Delete(t.Context(), "a", false); err != nil {
+			t.Error(err)
+		}
+		wantKind(t, (<-reset).err, banger.KindCancelled)
+		w.wantState("a", "gone")
+	})
+}
+
 func TestAFailureOrACrashAtAnyStepOfAResetCanBeRepaired(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.run("a")
