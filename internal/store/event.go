@@ -101,9 +101,11 @@ func (d *DB) EventBounds(ctx context.Context) (newest, pruned int64, err error) 
 	return newest, pruned, failure(ctx, d.path, "read", err)
 }
 
+const lastEventQuery = `SELECT ` + eventColumns + ` FROM events WHERE owner = ? AND vm_id = ? ORDER BY id DESC LIMIT 1`
+
 // LastEvent is the newest event of owner's VM with this id, or the zero event.
 func (d *DB) LastEvent(ctx context.Context, owner int, vmID string) (banger.Event, error) {
-	rows, err := d.db.QueryContext(ctx, `SELECT `+eventColumns+` FROM events WHERE owner = ? AND vm_id = ? ORDER BY id DESC LIMIT 1`, owner, vmID)
+	rows, err := d.db.QueryContext(ctx, lastEventQuery, owner, vmID)
 	if err != nil {
 		return banger.Event{}, failure(ctx, d.path, "read", err)
 	}
