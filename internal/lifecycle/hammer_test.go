@@ -225,7 +225,10 @@ func (c *hammerer) asked(ctx context.Context, verb, name string, ask func() (fac
 	if err != nil {
 		kind := banger.KindOf(err)
 		var known bool
-		if f, known = errs[kind]; !known && !c.excused(ctx, name, err) {
+		if f, known = errs[kind]; known && !isLost(name) && strings.Contains(err.Error(), context.DeadlineExceeded.Error()) {
+			c.t.Errorf("%s of %s waited too long: %v", who, name, err)
+			return
+		} else if !known && !c.excused(ctx, name, err) {
 			c.t.Errorf("%s of %s: %s: %v", who, name, kind, err)
 			return
 		}

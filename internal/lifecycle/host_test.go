@@ -43,6 +43,7 @@ type guest struct {
 	panics     bool                    // its kernel panics in the boot
 	dies       bool                    // its monitor is killed during the boot
 	deaf       bool                    // it ignores a shutdown
+	diesPaused bool                    // its monitor is killed when it is paused
 	refuses    error                   // why it does not change its ports
 	sticks     string                  // why its VMM pauses it again whenever it is resumed
 	initNever  bool                    // its init never finishes
@@ -425,6 +426,10 @@ func (c client) Pause(ctx context.Context) error {
 	m, err := c.dial(ctx)
 	if err != nil {
 		return err
+	}
+	if m.guest.diesPaused {
+		m.kill()
+		return nil
 	}
 	m.pause("")
 	return nil

@@ -77,7 +77,8 @@ func (m *Manager) turn(ctx context.Context, ref string, v verb, step string, do 
 	return m.observe(rec), Outcome{Changed: true}, nil
 }
 
-// awaitSeen waits until the watcher of a live VM has heard of what a verb did.
+// awaitSeen waits until the watcher of a live VM has heard of what a verb did, or
+// the VM has ended.
 func (m *Manager) awaitSeen(ctx context.Context, id string, heard func(monitor.Status) bool) (monitor.Status, error) {
 	tick := time.NewTicker(freePoll)
 	defer tick.Stop()

@@ -82,3 +82,18 @@ func TestAPauseThatTheMonitorDoesNotAnswerIsGivenUp(t *testing.T) {
 		w.wantState("a", "running")
 	})
 }
+
+func TestAPauseInWhichTheVMEndsDoesNotWaitForIt(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.guest("a", guest{diesPaused: true})
+		w.run("a")
+		begun := time.Now()
+		_, _, err := w.Pause(t.Context(), "a")
+		wantKind(t, err, banger.KindUnavailable)
+		wantWords(t, err.Error(), "it has ended meanwhile")
+		if took := time.Since(begun); took > time.Second {
+			t.Errorf("it took %s", took)
+		}
+		w.wantState("a", "stopped")
+	})
+}

@@ -10,8 +10,8 @@ import (
 	"banger.dev/banger/internal/steps"
 )
 
-// watchRetry is how long a live VM whose monitor does not answer is left alone
-// before it is asked again.
+// watchRetry is how long a live VM whose monitor does not answer, or has closed
+// its socket, is left alone before it is asked again.
 const watchRetry = time.Second
 
 // watch follows a live VM until it has ended, then settles it. There is one
@@ -38,8 +38,9 @@ func (m *Manager) follow(id string) {
 			}
 			continue
 		}
-		// A monitor closes its socket first and frees the lock last.
-		if m.awaitFree(m.life, id, killTimeout) == nil && m.settleEnded(id) {
+		// A monitor closes its socket first and frees the lock last. Who has it then
+		// may be the monitor of the next run already, which is to be followed.
+		if m.awaitFree(m.life, id, watchRetry) == nil && m.settleEnded(id) {
 			return
 		}
 	}
@@ -70,7 +71,7 @@ func (m *Manager) settleEnded(id string) (done bool) {
 // settleIfFree settles a VM that has ended unseen, unless a verb has it in
 // hand. It returns false when the VM is no more.
 func (m *Manager) settleIfFree(ctx context.Context, rec *banger.Record) bool {
-	if rec.Creating || m.alive(rec.ID) || !exists(m.files(rec.ID).Handles()) && !m.isOver(*rec) {
+	if rec.Creating || !exists(m.files(rec.ID).Handles()) && !m.isOver(*rec) || m.alive(rec.ID) {
 		return true
 	}
 	unlock, ok := m.locks.tryLock(rec.ID)

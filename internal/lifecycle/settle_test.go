@@ -191,6 +191,26 @@ func TestAVMThatIsStartedAgainAtOnceIsWatchedToItsEnd(t *testing.T) {
 	})
 }
 
+// The watcher of the run before is still there, and must turn to the new one.
+func TestAVMThatIsRestartedCanBePausedAtOnce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.run("a")
+		for range 3 {
+			if _, _, err := w.Restart(t.Context(), "a", lifecycle.RestartOptions{}, nil); err != nil {
+				t.Fatal(err)
+			}
+			begun := time.Now()
+			if _, out, err := w.Pause(t.Context(), "a"); err != nil || !out.Changed {
+				t.Errorf("pause: %+v, %v", out, err)
+			}
+			if took := time.Since(begun); took > 2*time.Second {
+				t.Errorf("it took %s until the watcher looked", took)
+			}
+			w.wantState("a", "paused")
+		}
+	})
+}
+
 func TestAVMIsWatchedThoughItsMonitorDidNotAnswerForAWhile(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.run("a")

@@ -47,8 +47,14 @@ func (m *Manager) tellStartedIfUntold(ctx context.Context, rec banger.Record, st
 func (m *Manager) noteStatus(ctx context.Context, id string, s monitor.Status) {
 	m.mu.Lock()
 	before, known := m.seen[id]
-	m.seen[id] = s
+	stale := known && before.MonitorPID != s.MonitorPID // of a run that a verb has replaced
+	if !stale {
+		m.seen[id] = s
+	}
 	m.mu.Unlock()
+	if stale {
+		return
+	}
 	ready, turned := s.Ready && !before.Ready, s.Paused != before.Paused
 	if !known || (!ready && !turned) {
 		return
