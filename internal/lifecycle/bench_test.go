@@ -20,32 +20,29 @@ func newRoomyWorld(b *testing.B) *world {
 // BenchmarkCreate makes one more VM where there are 50, and where there are
 // 1,000, in turn, with and without a start.
 func BenchmarkCreate(b *testing.B) {
-	ctx := context.Background()
+	counts := []int{50, 1000}
+	worlds := make([]*world, len(counts))
+	for i, n := range counts {
+		worlds[i] = newRoomyWorld(b)
+		defer worlds[i].end()
+		for j := range n {
+			worlds[i].create(fmt.Sprint("vm-", j))
+		}
+	}
 	for name, start := range map[string]*lifecycle.StartOptions{"stopped": nil, "started": {}} {
 		b.Run(name, func(b *testing.B) {
-			counts := []int{50, 1000}
-			worlds, took := make([]*world, len(counts)), make([][]time.Duration, len(counts))
-			for i, n := range counts {
-				worlds[i] = newRoomyWorld(b)
-				defer worlds[i].end()
-				for j := range n {
-					worlds[i].create(fmt.Sprint("vm-", j))
-				}
-			}
+			took := make([][]time.Duration, len(counts))
 			for b.Loop() {
 				for i, w := range worlds {
 					begun := time.Now()
-					if _, err := w.Create(ctx, "one-more", spec(), start, nil); err != nil {
+					if _, err := w.Create(context.Background(), "one-more", spec(), start, nil); err != nil {
 						b.Fatal(err)
 					}
 					took[i] = append(took[i], time.Since(begun))
 					w.delete("one-more")
 				}
 			}
-			for i, n := range counts {
-				slices.Sort(took[i])
-				b.ReportMetric(took[i][len(took[i])/2].Seconds()*1e3, fmt.Sprintf("ms/create-of-%d", n))
-			}
+			report(b, counts, took)
 		})
 	}
 }
@@ -68,24 +65,40 @@ func BenchmarkList(b *testing.B) {
 	}
 }
 
-// BenchmarkReconcile starts a daemon over VMs of which every other one runs.
+// BenchmarkReconcile starts a daemon over VMs of which every other one runs, in
+// turn over few and over many.
 func BenchmarkReconcile(b *testing.B) {
-	for _, n := range []int{50, 100, 200, 400} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			w := newRoomyWorld(b)
-			defer w.end()
-			for i := range n {
-				if name := fmt.Sprint("vm-", i); i%2 == 0 {
-					w.run(name)
-				} else {
-					w.create(name)
-				}
+	counts := []int{50, 200, 800}
+	worlds, took := make([]*world, len(counts)), make([][]time.Duration, len(counts))
+	for i, n := range counts {
+		worlds[i] = newRoomyWorld(b)
+		defer worlds[i].end()
+		for j := range n {
+			if name := fmt.Sprint("vm-", j); j%2 == 0 {
+				worlds[i].run(name)
+			} else {
+				worlds[i].create(name)
 			}
-			for b.Loop() {
-				if err := w.restart(); err != nil {
-					b.Fatal(err)
-				}
+		}
+	}
+	for b.Loop() {
+		for i, w := range worlds {
+			w.Close()
+			w.boot()
+			begun := time.Now()
+			if err := w.Reconcile(context.Background()); err != nil {
+				b.Fatal(err)
 			}
-		})
+			took[i] = append(took[i], time.Since(begun))
+		}
+	}
+	report(b, counts, took)
+}
+
+// report gives the median for each number of VMs.
+func report(b *testing.B, counts []int, took [][]time.Duration) {
+	for i, n := range counts {
+		slices.Sort(took[i])
+		b.ReportMetric(took[i][len(took[i])/2].Seconds()*1e3, fmt.Sprintf("ms/n=%d", n))
 	}
 }

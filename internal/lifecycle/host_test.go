@@ -31,6 +31,7 @@ type host struct {
 	bootID    string
 	lastPID   int
 	live      map[string]*machine // by monitor socket
+	monitors  map[int]*machine    // the same, by pid
 	guests    map[string]guest    // by VM name; the zero guest boots at once
 	heldError error               // why a lock cannot be asked for
 }
@@ -83,7 +84,7 @@ type machine struct {
 }
 
 func newHost() *host {
-	return &host{bootID: "boot-1", lastPID: 100, live: map[string]*machine{}, guests: map[string]guest{}}
+	return &host{bootID: "boot-1", lastPID: 100, live: map[string]*machine{}, monitors: map[int]*machine{}, guests: map[string]guest{}}
 }
 
 // Spawn implements lifecycle.Monitors.
@@ -122,7 +123,7 @@ func (h *host) run(order monitor.Order, g guest, lock *os.File) monitor.Status {
 		vmmGone: make(chan struct{}), done: make(chan struct{}), gone: make(chan struct{}), changed: make(chan struct{}),
 		st: monitor.Status{MonitorPID: pid, VMM: vmm.Handle{PID: pid + 1, Start: startOf(pid + 1)}, Started: time.Now(), Stage: wire.StageKernel, Boots: 1},
 	}
-	h.live[order.Files.MonitorSocket()] = m
+	h.live[order.Files.MonitorSocket()], h.monitors[pid] = m, m
 	h.mu.Unlock()
 	h.wg.Go(m.live)
 	s := m.status()
@@ -225,7 +226,9 @@ func (m *machine) conclude(exit monitor.Exit) {
 
 // free is the end of both processes.
 func (m *machine) free() {
+	pid := m.status().MonitorPID
 	m.host.mu.Lock()
+	delete(m.host.monitors, pid)
 	if m.host.live[m.order.Files.MonitorSocket()] == m {
 		delete(m.host.live, m.order.Files.MonitorSocket())
 	}
@@ -482,6 +485,9 @@ func (c client) Watch(ctx context.Context, each func(monitor.Status)) error {
 func (h *host) byPID(pid int) *machine {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if m := h.monitors[pid]; m != nil {
+		return m
+	}
 	for _, m := range h.live {
 		if s := m.status(); s.MonitorPID == pid || s.VMM.PID == pid {
 			return m
