@@ -17,6 +17,7 @@ type Record struct {
 	Created      time.Time
 	LastError    string
 	LastExit     *LastExit
+	Damaged      string // why the row cannot be read, which then says little else; "" if it can
 }
 
 // MachineIdentity is what the first start fixed and every later one reuses, so

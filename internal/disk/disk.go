@@ -5,9 +5,13 @@ package disk
 
 import (
 	"context"
+	"errors"
 
 	"banger.dev/banger"
 )
+
+// ErrDamaged is the cause of the errors of a file that cannot be opened safely.
+var ErrDamaged = errors.New("its VM would lose data if it were used")
 
 // Driver makes and opens overlays.
 type Driver interface {
@@ -20,7 +24,7 @@ type Driver interface {
 	// an existing one is replaced.
 	Create(ctx context.Context, base Base, path string, size banger.Bytes) error
 	// Attach says how a VMM opens the overlay. It changes nothing that outlives
-	// the host's boot.
+	// the host's boot. It is ErrDamaged if the file cannot be one of the driver's.
 	Attach(ctx context.Context, base Base, path string) (Attached, error)
 	// Remove deletes the overlay's file; nil if it is gone.
 	Remove(path string) error

@@ -3,6 +3,7 @@ package image
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -17,8 +18,11 @@ import (
 // manifestVersion counts incompatible changes of manifest.json.
 const manifestVersion = 1
 
-// rootFS is the name of an image's file system.
-const rootFS = "rootfs.ext4"
+// The files of an image.
+const (
+	rootFS       = "rootfs.ext4"
+	manifestFile = "manifest.json"
+)
 
 // manifest is manifest.json.
 type manifest struct {
@@ -41,10 +45,15 @@ func (s *Store) refFile(name string) string {
 	return filepath.Join(s.layout.Images(), "refs", name+".json")
 }
 
-// load reads the image with this digest. It is fs.ErrNotExist if it is not whole.
+// errDamaged is the cause of the errors of files that are there and are not what
+// they should be.
+var errDamaged = errors.New("damaged")
+
+// load reads the image with this digest. It is fs.ErrNotExist if it is not whole,
+// and errDamaged if it is no more.
 func (s *Store) load(digest string) (banger.Image, error) {
 	var m manifest
-	if err := readJSON(filepath.Join(s.dir(digest), "manifest.json"), &m); err != nil {
+	if err := readJSON(filepath.Join(s.dir(digest), manifestFile), &m); err != nil {
 		return m.Image, err
 	}
 	if m.Version != manifestVersion {
@@ -52,8 +61,27 @@ func (s *Store) load(digest string) (banger.Image, error) {
 			digest, s.layout.Images(), m.Version, manifestVersion).WithNext("use the newer banger, or set BANGER_CACHE to another directory")
 	}
 	m.RootFS = filepath.Join(s.dir(digest), rootFS)
-	_, err := os.Stat(m.RootFS)
+	st, err := os.Stat(m.RootFS)
+	if err == nil && st.Size() != int64(m.Size) {
+		err = damaged(m.RootFS, fmt.Errorf("it has %d bytes instead of %d", st.Size(), m.Size))
+	}
 	return m.Image, err
+}
+
+// loadBase is load for VMs that are laid over the image already: they need its
+// file system, and nothing of what the manifest says beside.
+func (s *Store) loadBase(digest string) (banger.Image, error) {
+	img, err := s.load(digest)
+	path := filepath.Join(s.dir(digest), rootFS)
+	if st, serr := os.Stat(path); errors.Is(err, errDamaged) && img.Digest == "" && serr == nil {
+		return banger.Image{Digest: "sha256:" + paths.DigestDir(digest), RootFS: path, Size: banger.Bytes(st.Size())}, nil
+	}
+	return img, err
+}
+
+// damaged is the error for a file of the cache that cannot be used.
+func damaged(path string, why error) error {
+	return banger.Errorf(banger.KindInternal, "%w", fmt.Errorf("%s is %w: %w", path, errDamaged, why)).WithNext("ls -l %s", filepath.Dir(path))
 }
 
 // lookUp reads the image that a reference file names.
@@ -63,7 +91,7 @@ func (s *Store) lookUp(ref string) (banger.Image, error) {
 		return banger.Image{}, err
 	}
 	if !hexDigestRE.MatchString(paths.DigestDir(r.Digest)) {
-		return banger.Image{}, banger.Errorf(banger.KindInternal, "%s holds no digest", s.refFile(ref))
+		return banger.Image{}, damaged(s.refFile(ref), errors.New("it holds no digest"))
 	}
 	return s.load(r.Digest)
 }
@@ -82,7 +110,7 @@ func readJSON(path string, into any) error {
 		return err
 	}
 	if err := json.Unmarshal(b, into); err != nil {
-		return banger.Errorf(banger.KindInternal, "read %s: %w", path, err)
+		return damaged(path, err)
 	}
 	return nil
 }

@@ -13,7 +13,7 @@ import (
 	"banger.dev/banger"
 )
 
-// List is every whole image in the cache: one for each local name, and one for
+// List is every whole image in the cache (a damaged one is an entry, see Entries): one for each local name, and one for
 // each without any, sorted by name, the newest first.
 func (s *Store) List(ctx context.Context) ([]banger.Image, error) {
 	list, named, err := s.named(ctx)
@@ -29,7 +29,7 @@ func (s *Store) List(ctx context.Context) ([]banger.Image, error) {
 			continue
 		}
 		img, err := s.load(digest)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDamaged) {
 			continue
 		}
 		if err != nil {
@@ -56,7 +56,7 @@ func (s *Store) named(ctx context.Context) ([]banger.Image, map[string]bool, err
 			continue
 		}
 		img, err := s.local(name)
-		if errors.Is(err, fs.ErrNotExist) {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDamaged) {
 			continue
 		}
 		if err != nil {

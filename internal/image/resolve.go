@@ -40,7 +40,7 @@ func (s *Store) Have(_ context.Context, ref string) (img banger.Image, ok bool, 
 		func() (banger.Image, error) { return s.byDigest(ref) },
 	}
 	if builder, ok := s.catalog[ref]; ok {
-		looks = append(looks, func() (banger.Image, error) { return s.lookUp(catalogKey(ref, builder)) })
+		looks = append(looks, func() (banger.Image, error) { return s.made(catalogKey(ref, builder)) })
 	}
 	for _, look := range looks {
 		if img, err = look(); !errors.Is(err, fs.ErrNotExist) {
@@ -48,6 +48,16 @@ func (s *Store) Have(_ context.Context, ref string) (img banger.Image, ok bool, 
 		}
 	}
 	return banger.Image{}, false, nil
+}
+
+// made is the image of a catalog entry. One that is damaged is as good as none:
+// it can be made again.
+func (s *Store) made(key string) (banger.Image, error) {
+	img, err := s.lookUp(key)
+	if errors.Is(err, errDamaged) {
+		return banger.Image{}, fs.ErrNotExist
+	}
+	return img, err
 }
 
 // catalogKey is the name of the reference to what builder makes now.
@@ -83,7 +93,7 @@ func (s *Store) byDigest(ref string) (banger.Image, error) {
 	case 0:
 		return banger.Image{}, fs.ErrNotExist
 	case 1:
-		return s.load(digests[0])
+		return s.loadBase(digests[0])
 	}
 	return banger.Image{}, banger.Errorf(banger.KindConflict, "%d images have a digest that begins with %s", len(digests), match[2]).
 		WithNext("give more of its digits")
@@ -107,7 +117,7 @@ func (s *Store) digests() ([]string, error) {
 // pull gives the image of a catalog entry, made if it is not here.
 func (s *Store) pull(ctx context.Context, name string, b Builder, report banger.ProgressFunc) (banger.Image, error) {
 	key := catalogKey(name, b)
-	if img, err := s.lookUp(key); !errors.Is(err, fs.ErrNotExist) {
+	if img, err := s.made(key); !errors.Is(err, fs.ErrNotExist) {
 		return img, err
 	}
 	work, err := s.begin(ctx, key, name, report)
@@ -115,7 +125,7 @@ func (s *Store) pull(ctx context.Context, name string, b Builder, report banger.
 		return banger.Image{}, err
 	}
 	defer work.end()
-	if img, err := s.lookUp(key); !errors.Is(err, fs.ErrNotExist) {
+	if img, err := s.made(key); !errors.Is(err, fs.ErrNotExist) {
 		return img, err // whoever held the lock made it
 	}
 	img, err := work.build(ctx, b)

@@ -89,7 +89,7 @@ func (w *work) add(ctx context.Context, r io.Reader, config Config) (banger.Imag
 	stream.sum.Write(said)
 	m.Digest = "sha256:" + hex.EncodeToString(stream.sum.Sum(nil))
 	m.Init = found.first()
-	if err := writeJSON(filepath.Join(out, "manifest.json"), m); err != nil {
+	if err := writeJSON(filepath.Join(out, manifestFile), m); err != nil {
 		return banger.Image{}, err
 	}
 	return w.publish(out, m.Digest)
@@ -108,7 +108,14 @@ func (w *work) publish(out, digest string) (banger.Image, error) {
 	if err := syncDir(w.store.layout.Images()); err != nil {
 		return banger.Image{}, err
 	}
-	return w.store.load(digest)
+	img, err := w.store.load(digest)
+	if errors.Is(err, errDamaged) { // what lies there: mend what VMs do not have open
+		if err := os.Rename(filepath.Join(out, manifestFile), filepath.Join(w.store.dir(digest), manifestFile)); err != nil {
+			return banger.Image{}, err
+		}
+		return w.store.load(digest)
+	}
+	return img, err
 }
 
 // AddTar makes an image of an uncompressed tar of a root, and gives it a local

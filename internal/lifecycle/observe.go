@@ -150,6 +150,8 @@ func (m *Manager) brokenBy(rec banger.Record) breakage {
 	system := exists(files.SystemDisk(m.Disks.Ext()))
 	work := rec.Spec.Work == 0 || exists(files.WorkDisk(m.Disks.Ext()))
 	switch {
+	case rec.Damaged != "":
+		return breakage{why: "its row in the database cannot be read (" + rec.Damaged + ")", next: giveUp}
 	case rec.Creating:
 		return breakage{why: "its create was cut off", next: giveUp}
 	case !system && !work:

@@ -48,6 +48,9 @@ func (m *Manager) recover(ctx context.Context, rec banger.Record) error {
 		return err
 	}
 	defer unlock()
+	if rec.Damaged != "" {
+		return nil // nothing is done by what cannot be read; list says so, and delete works
+	}
 	if rec.Creating {
 		return m.discard(ctx, rec)
 	}

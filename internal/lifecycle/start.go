@@ -349,7 +349,7 @@ func (m *Manager) attach(ctx context.Context, rec banger.Record) (attached, erro
 	files := m.files(rec.ID)
 	base := disk.Base{Path: image.RootFS, Size: image.Size}
 	if a.root, err = m.Disks.Attach(ctx, base, files.SystemDisk(m.Disks.Ext())); err != nil {
-		return a, fmt.Errorf("the system disk: %w", err)
+		return a, unfit(err, "system", "banger vm reset %s, which makes it anew, or banger vm delete %[1]s", rec.Name)
 	}
 	if rec.Spec.Work == 0 {
 		return a, nil
@@ -359,9 +359,17 @@ func (m *Manager) attach(ctx context.Context, rec banger.Record) (attached, erro
 		return a, err
 	}
 	if a.work, err = m.Disks.Attach(ctx, work, files.WorkDisk(m.Disks.Ext())); err != nil {
-		return a, fmt.Errorf("the work disk: %w", err)
+		return a, unfit(err, "work", "put a copy of it back, or banger vm delete %s", rec.Name)
 	}
 	return a, nil
+}
+
+// unfit says what to do about a disk that cannot be opened.
+func unfit(err error, which, next, name string) error {
+	if errors.Is(err, disk.ErrDamaged) {
+		return banger.Errorf(banger.KindConflict, "the %s disk: %w", which, err).WithNext(next, name)
+	}
+	return fmt.Errorf("the %s disk: %w", which, err)
 }
 
 // recordIntended says in handles.json that a monitor is about to be started. An

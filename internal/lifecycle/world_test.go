@@ -68,7 +68,8 @@ type world struct {
 	images  *images
 	taken   *hostPorts
 	holds   *holds
-	missing error // why there is no VMM
+	damage  map[string]string // rows that cannot be read, by id, and why
+	missing error             // why there is no VMM
 	memory  banger.Bytes
 
 	afterRead func(what string)       // called with "get", "find" or "list" after a read of rows; may be nil
@@ -511,17 +512,26 @@ func (r rows) Delete(ctx context.Context, id string, tell ...func(banger.Record)
 
 func (r rows) Get(ctx context.Context, owner int, id string) (banger.Record, error) {
 	defer r.read("get")
-	return r.DB.Get(ctx, owner, id)
+	rec, err := r.DB.Get(ctx, owner, id)
+	rec.Damaged = r.w.damage[rec.ID]
+	return rec, err
 }
 
 func (r rows) Find(ctx context.Context, owner int, ref string) ([]banger.Record, error) {
 	defer r.read("find")
-	return r.DB.Find(ctx, owner, ref)
+	return r.damaged(r.DB.Find(ctx, owner, ref))
 }
 
 func (r rows) List(ctx context.Context, owner int) ([]banger.Record, error) {
 	defer r.read("list")
-	return r.DB.List(ctx, owner)
+	return r.damaged(r.DB.List(ctx, owner))
+}
+
+func (r rows) damaged(all []banger.Record, err error) ([]banger.Record, error) {
+	for i := range all {
+		all[i].Damaged = r.w.damage[all[i].ID]
+	}
+	return all, err
 }
 
 func (r rows) read(what string) {

@@ -97,3 +97,41 @@ func TestDirectoryIsMissing(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What is in one row and cannot be read is that VM's misfortune alone: the row
+// is listed, is not changed, and can be removed.
+func TestDamagedRow(t *testing.T) {
+	for column, value := range map[string]string{"spec": `{"vcpus": `, "machine": "\x00", "created": "yesterday", "last_exit": "[]"} {
+		t.Run(column, func(t *testing.T) {
+			d := fresh(t)
+			bad, good := record(1, 1, "bad"), record(2, 1, "good")
+			insert(t, d, bad)
+			insert(t, d, good)
+			if _, err := d.db.ExecContext(t.Context(), `UPDATE vms SET `+column+` = ? WHERE id = ?`, value, bad.ID); err != nil {
+				t.Fatal(err)
+			}
+			all, err := d.List(t.Context(), 1)
+			if err != nil || len(all) != 2 {
+				t.Fatalf("%+v, %v", all, err)
+			}
+			for _, r := range all {
+				if (r.Damaged != "") != (r.Name == "bad") {
+					t.Errorf("%+v", r)
+				}
+			}
+			never := func(*banger.Record) error { t.Error("it is changed"); return nil }
+			if _, err := d.Update(t.Context(), bad.ID, never); banger.KindOf(err) != banger.KindConflict || banger.NextOf(err) != "banger vm delete bad" {
+				t.Errorf("%v", err)
+			}
+			if _, err := d.Update(t.Context(), good.ID, func(*banger.Record) error { return nil }); err != nil {
+				t.Error(err)
+			}
+			if err := d.Delete(t.Context(), bad.ID); err != nil {
+				t.Error(err)
+			}
+			if all, err := d.List(t.Context(), 1); err != nil || len(all) != 1 || all[0].Damaged != "" {
+				t.Errorf("%+v, %v", all, err)
+			}
+		})
+	}
+}

@@ -42,6 +42,6 @@ func damaged(path, reason string) error {
 		Kind: banger.KindInternal,
 		Message: fmt.Sprintf("the database %s is damaged (%s): restore it from a backup, or put it aside and begin without VMs",
 			path, reason),
-		Next: fmt.Sprintf("mkdir -p %[1]s.damaged && mv %[1]s %[1]s-* %[1]s.damaged/", path),
+		Next: fmt.Sprintf("mkdir -p %[1]s && mv %[2]s* %[1]s", filepath.Join(filepath.Dir(path), "damaged"), path),
 	}
 }

@@ -45,6 +45,10 @@ func (d *DB) Update(ctx context.Context, id string, change func(*banger.Record) 
 		if err != nil {
 			return err
 		}
+		if before.Damaged != "" {
+			return banger.Errorf(banger.KindConflict, "the row of VM %s cannot be read (%s)", before.Name, before.Damaged).
+				WithNext("banger vm delete %s", before.Name)
+		}
 		after = before
 		if refused = change(&after); refused != nil {
 			return refused
@@ -229,7 +233,8 @@ func encode(r banger.Record) ([]any, error) {
 	}, nil
 }
 
-// decode is the reverse of encode.
+// decode is the reverse of encode. What is in a row and cannot be read is said
+// in Damaged: it is one VM's misfortune, and no other's.
 func decode(scan func(...any) error) (banger.Record, error) {
 	var r banger.Record
 	var spec, machine, created string
@@ -239,20 +244,18 @@ func decode(scan func(...any) error) (banger.Record, error) {
 	if err != nil {
 		return r, err
 	}
-	if err := json.Unmarshal([]byte(spec), &r.Spec); err != nil {
-		return r, fmt.Errorf("spec of VM %s: %w", r.ID, err)
+	unreadable := func(what string, err error) {
+		if err != nil && r.Damaged == "" {
+			r.Damaged = fmt.Sprintf("%s: %v", what, err)
+		}
 	}
-	if err := json.Unmarshal([]byte(machine), &r.Machine); err != nil {
-		return r, fmt.Errorf("machine of VM %s: %w", r.ID, err)
-	}
-	if r.Created, err = time.Parse(timeFormat, created); err != nil {
-		return r, fmt.Errorf("time of creation of VM %s: %w", r.ID, err)
-	}
+	unreadable("spec", json.Unmarshal([]byte(spec), &r.Spec))
+	unreadable("machine", json.Unmarshal([]byte(machine), &r.Machine))
+	r.Created, err = time.Parse(timeFormat, created)
+	unreadable("time of creation", err)
 	if exit.Valid {
 		r.LastExit = new(banger.LastExit)
-		if err := json.Unmarshal([]byte(exit.String), r.LastExit); err != nil {
-			return r, fmt.Errorf("last exit of VM %s: %w", r.ID, err)
-		}
+		unreadable("last exit", json.Unmarshal([]byte(exit.String), r.LastExit))
 	}
 	return r, nil
 }

@@ -45,6 +45,9 @@ const (
 	refcountOrder      = 4 // 16 bits
 )
 
+// magic begins every qcow2 file.
+var magic = [4]byte{'Q', 'F', 'I', 0xfb}
+
 // header is the qcow2 header, version 3, big endian on disk.
 type header struct {
 	Magic                 [4]byte
@@ -96,7 +99,7 @@ func empty(backing string, size uint64) (map[int64][]byte, error) {
 	var head bytes.Buffer
 	ext := extension(extBackingFormat, "raw")
 	h := header{
-		Magic: [4]byte{'Q', 'F', 'I', 0xfb}, Version: 3,
+		Magic: magic, Version: 3,
 		BackingFileOffset: uint64(headerLength + len(ext)), BackingFileSize: uint32(len(backing)),
 		ClusterBits: clusterBits, Size: size,
 		L1Size: uint32(l1Entries), L1TableOffset: l1At,
@@ -158,7 +161,7 @@ func write(path string, clusters map[int64][]byte) (err error) {
 
 // Attach implements disk.Driver.
 func (Driver) Attach(_ context.Context, base disk.Base, path string) (disk.Attached, error) {
-	if _, err := os.Stat(path); err != nil {
+	if err := check(path); err != nil {
 		return disk.Attached{}, err
 	}
 	return disk.Attached{Path: path, Format: "qcow2", Backing: base.Path, BackingFormat: "raw"}, nil
