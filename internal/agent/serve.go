@@ -17,6 +17,7 @@ import (
 	"banger.dev/banger/internal/agent/dial"
 	"banger.dev/banger/internal/agent/files"
 	"banger.dev/banger/internal/agent/inits"
+	"banger.dev/banger/internal/agent/observe"
 	"banger.dev/banger/internal/agent/users"
 	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/version"
@@ -66,6 +67,10 @@ func newPorts(s state) ports {
 		},
 		Init:     func() wire.InitStatus { return initStatus(s.Init) },
 		Shutdown: func() error { return shutdown(s.Init) },
+		Asks: map[string]func() (any, error){
+			wire.PathSockets: func() (any, error) { return observe.Sockets("/proc") },
+			wire.PathStats:   func() (any, error) { return observe.Stats("/proc") },
+		},
 		Streams: map[string]control.Stream{
 			wire.PathStat: disk.Stat, wire.PathRead: disk.Read, wire.PathWrite: disk.Write,
 		},

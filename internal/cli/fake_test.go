@@ -21,6 +21,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/control"
+	"banger.dev/banger/internal/agent/dial"
 	"banger.dev/banger/internal/agent/files"
 	"banger.dev/banger/internal/agent/users"
 	"banger.dev/banger/internal/agent/wire"
@@ -53,6 +54,7 @@ type world struct {
 	health     api.DoctorReply
 	usage      banger.DiskUsage
 	pruned     banger.Pruned // whatever is asked
+	sockets    *wire.Sockets // what listens in every guest; nil: its agent is old
 	streams    []string      // what each stream of events says; all but the last are cut off
 
 	mu     sync.Mutex
@@ -447,12 +449,17 @@ func (w *world) serveCall(conn net.Conn) {
 			return
 		}
 	}
-	if string(line) == fmt.Sprintf("CONNECT %d\n", wire.PortControl) {
+	switch string(line) {
+	case fmt.Sprintf("CONNECT %d\n", wire.PortExec):
+	case fmt.Sprintf("CONNECT %d\n", wire.PortControl):
 		_, _ = io.WriteString(conn, "OK 1\n")
 		w.control().Serve(conn)
 		return
-	}
-	if string(line) != fmt.Sprintf("CONNECT %d\n", wire.PortExec) {
+	case fmt.Sprintf("CONNECT %d\n", wire.PortDial): // into this host
+		_, _ = io.WriteString(conn, "OK 1\n")
+		(&dial.Server{}).Serve(conn)
+		return
+	default:
 		_, _ = io.WriteString(conn, "OK 1\n") // as the monitor, which cannot know
 		w.note("guest: %q", line)
 		return
@@ -515,13 +522,17 @@ func (w *world) control() *control.Server {
 		w.t.Error(err)
 	}
 	disk := &files.Server{Users: &users.DB{Root: filepath.Dir(etc)}}
-	return &control.Server{Streams: map[string]control.Stream{
+	server := &control.Server{Streams: map[string]control.Stream{
 		wire.PathStat: disk.Stat, wire.PathRead: disk.Read,
 		wire.PathWrite: func(body io.Reader, answer io.Writer) error {
 			w.note("write")
 			return disk.Write(body, answer)
 		},
 	}}
+	if w.sockets != nil {
+		server.Asks = map[string]func() (any, error){wire.PathSockets: func() (any, error) { return w.sockets, nil }}
+	}
+	return server
 }
 
 type frameOutput struct {

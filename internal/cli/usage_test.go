@@ -107,6 +107,8 @@ func TestBadInput(t *testing.T) {
 		{"vm list web", 2, "no arguments"},
 		{"ps web", 2, "no arguments"},
 		{"vm logs", 2, "one VM"},
+		{"vm ports", 2, "one VM"},
+		{"vm ports a b", 2, `"b"`},
 		{"vm logs --vmm --serial web", 2, "two logs"},
 		{"vm logs --vmm --since 5m web", 2, "time stamps"},
 		{"vm cp web:/a", 2, "a source and a destination"},

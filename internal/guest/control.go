@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -45,6 +46,24 @@ func (c Control) InitStatus(ctx context.Context) (wire.InitStatus, error) {
 	return s, c.call(ctx, http.MethodGet, wire.PathInit, nil, &s)
 }
 
+// Sockets asks which sockets servers wait on in the guest. An agent of before
+// this question is ErrOldAgent.
+func (c Control) Sockets(ctx context.Context) (wire.Sockets, error) {
+	var all wire.Sockets
+	err := c.call(ctx, http.MethodGet, wire.PathSockets, nil, &all)
+	return all.Tidied(), err
+}
+
+// Stats asks what the guest takes. An agent of before this question is ErrOldAgent.
+func (c Control) Stats(ctx context.Context) (wire.Stats, error) {
+	var s wire.Stats
+	err := c.call(ctx, http.MethodGet, wire.PathStats, nil, &s)
+	if err == nil && !s.Plausible() {
+		err = errors.New("guest agent: it says what cannot be")
+	}
+	return s, err
+}
+
 // Shutdown asks the guest to power off. That it has agreed does not mean that it will.
 func (c Control) Shutdown(ctx context.Context) error {
 	return c.call(ctx, http.MethodPost, wire.PathShutdown, nil, nil)
@@ -62,6 +81,10 @@ func (c Control) Clock(ctx context.Context) (time.Time, error) {
 func (c Control) SetClock(ctx context.Context, now time.Time) error {
 	return c.call(ctx, http.MethodPost, wire.PathClock, wire.Clock{UnixNano: now.UnixNano()}, nil)
 }
+
+// ErrOldAgent means that a guest's agent does not know what it is asked: the VM
+// was started before an update.
+var ErrOldAgent = errors.New("the agent is of an older banger")
 
 // ProtocolError means that a guest's agent speaks a protocol of another version
 // of banger: it was started before an update, or after a downgrade.
@@ -120,6 +143,9 @@ func exchange(ctx context.Context, conn net.Conn, method, path string, body, ans
 	b, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return err
+	}
+	if resp.StatusCode == http.StatusNotFound {
+		return ErrOldAgent
 	}
 	if resp.StatusCode >= 300 {
 		return refusal(resp.Status, b)

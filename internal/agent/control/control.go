@@ -21,6 +21,8 @@ type Server struct {
 	Hello    func() wire.Hello
 	Init     func() wire.InitStatus
 	Shutdown func() error // asks the guest to power off, and does not wait for it
+	// Asks answer what is got from these paths.
+	Asks map[string]func() (any, error)
 	// Streams answer what is posted to these paths.
 	Streams map[string]Stream
 }
@@ -75,7 +77,17 @@ func (s *Server) answer(req request) (status int, body any) {
 	case route{"POST", wire.PathClock}:
 		return setClock(req.body)
 	}
+	if ask := s.Asks[req.path]; ask != nil && req.method == "GET" {
+		return answered(ask())
+	}
 	return 404, errorBody{fmt.Sprintf("the agent has no %s %s", req.method, req.path)}
+}
+
+func answered(body any, err error) (int, any) {
+	if err != nil {
+		return 500, errorBody{err.Error()}
+	}
+	return 200, body
 }
 
 func setClock(body []byte) (int, any) {

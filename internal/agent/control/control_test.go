@@ -18,6 +18,9 @@ func talk(t *testing.T, send string) []*http.Response {
 		Hello:    func() wire.Hello { return wire.Hello{Protocol: 1} },
 		Init:     func() wire.InitStatus { return wire.InitStatus{} },
 		Shutdown: func() error { return errors.New("it will not") },
+		Asks: map[string]func() (any, error){
+			"/asked": func() (any, error) { return "this", nil }, "/broken": func() (any, error) { return nil, errors.New("no") },
+		},
 		Streams: map[string]Stream{
 			"/echo":  func(in io.Reader, out io.Writer) error { _, err := io.Copy(out, in); return err },
 			"/fails": func(io.Reader, io.Writer) error { return &wire.FileError{Kind: "conflict", Message: "no"} },
@@ -52,6 +55,8 @@ func TestStatus(t *testing.T) {
 		"GET /nothing HTTP/1.1\r\n\r\n":                                      404,
 		"POST /shutdown HTTP/1.1\r\n\r\n":                                    500,
 		"GET /clock HTTP/1.1\r\n\r\n":                                        200,
+		"GET /asked HTTP/1.1\r\n\r\n":                                        200,
+		"GET /broken HTTP/1.1\r\n\r\n":                                       500,
 		"POST /clock HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}":                400,
 		"POST /clock HTTP/1.1\r\nContent-Length: -2\r\n\r\n{}":               413,
 		"POST /clock HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n":           413,

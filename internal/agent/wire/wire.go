@@ -27,6 +27,8 @@ const (
 	PathShutdown = "/shutdown" // POST: the guest powers off in its own time; 202
 	PathInit     = "/init"     // GET → InitStatus
 	PathClock    = "/clock"    // GET → Clock; POST Clock: sets the guest's clock
+	PathSockets  = "/sockets"  // GET → Sockets
+	PathStats    = "/stats"    // GET → Stats
 
 	PathStat  = "/files/stat"  // POST StatFile → FileStat: files.go
 	PathRead  = "/files/read"  // POST ReadFiles → tar

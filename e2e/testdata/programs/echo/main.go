@@ -1,8 +1,10 @@
 // Echo serves the address it is given, tcp or udp: a connection is answered with
-// all that it said once it has said all, a datagram with itself.
+// all that it said once it has said all, a datagram with itself. With http it
+// answers a request with an empty page.
 package main
 
 import (
+	"bufio"
 	"fmt"
 	"io"
 	"net"
@@ -22,7 +24,7 @@ func main() {
 			_, _ = pc.WriteTo(buf[:n], from)
 		}
 	}
-	ln, err := net.Listen(network, address)
+	ln, err := net.Listen("tcp", address)
 	check(err)
 	ready()
 	for {
@@ -30,6 +32,11 @@ func main() {
 		check(err)
 		go func() {
 			defer conn.Close()
+			if network == "http" {
+				_, _ = bufio.NewReader(conn).ReadString('\n')
+				_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+				return
+			}
 			if all, err := io.ReadAll(conn); err == nil {
 				_, _ = conn.Write(all)
 			}
