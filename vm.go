@@ -66,6 +66,10 @@ type Detail struct {
 	// Cmd without one. Both may be null.
 	Entrypoint []string `json:"entrypoint"`
 	Cmd        []string `json:"cmd"`
+	// The guest's own addresses, with the lengths of their subnets, and that of its
+	// network card; none without a network.
+	Addresses []string `json:"addresses"`
+	MAC       string   `json:"mac"`
 	// How far the guest's clock is ahead of the host's; null if it is not known.
 	ClockDriftMS *int64 `json:"clock_drift_ms"`
 	// How the last boot that got ready went, in order; null if none did.

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/wire"
@@ -189,15 +190,62 @@ func TestList(t *testing.T) {
 
 func TestShow(t *testing.T) {
 	w := newWorld(t).withDaemon()
-	vm := w.add("web", banger.StateStopped)
+	vm := w.add("web", banger.StateRunning)
 	vm.LastError = "killed by \x1b[1mhand"
 	vm.Labels = map[string]string{"b": "2", "a": "1"}
+	vm.Intent, vm.Reason = banger.IntentRunning, "it is booting"
+	vm.LastExit = &banger.LastExit{Time: time.Date(2026, 1, 2, 3, 4, 5, 0, time.Local), Code: -1, Signal: "killed", Reason: "killed"}
+	vm.Spec.Env, vm.Spec.User, vm.Spec.Ephemeral, vm.Cmd = []string{"A=b", "C=d e"}, "me", true, []string{"sh", "-c", "a b"}
+	vm.Addresses, vm.MAC = []string{"10.0.2.15/24", "fd62::15/64"}, "52:54:00:00:00:01"
+	vm.Ports = []banger.Port{{HostIP: "127.0.0.1", HostPort: 8080, GuestPort: 80, Protocol: "tcp"}, {HostIP: "::1", HostPort: 53, GuestPort: 53, Protocol: "udp"}}
+	vm.Handles = &banger.Handles{PID: 12, MonitorPID: 11, VMM: "qemu", Accel: "tcg", Disk: "qcow2", BootID: "b-1"}
+	vm.Paths = map[string]string{"dir": "/state/web", "console": "/state/web/console.0.log"}
+	drift := int64(-1500)
+	vm.ClockDriftMS = &drift
 
 	got := w.run("vm", "show", "web")
-	for _, line := range []string{"name ", "state ", `killed by \x1b[1mhand`, "a=1 b=2", "1GiB", "guest_socket", "work "} {
-		if !strings.Contains(got.stdout, line) {
-			t.Errorf("no %q in\n%s", line, got.stdout)
-		}
+	created := vm.Created.Local().Format(time.DateTime)
+	if want := `name          web
+id            ` + vm.ID + `
+state         running: it is booting
+intent        running
+created       ` + created + ` (3 hours ago)
+last exit     killed at 2026-01-02 03:04:05, killed
+last error    killed by \x1b[1mhand
+
+image         debian
+vcpus         1
+memory        1GiB
+disk          20GiB
+work          none
+vmm           auto
+init          auto
+ephemeral     yes
+user          me
+env           A=b
+              C=d e
+labels        a=1
+              b=2
+cmd           ["sh" "-c" "a b"]
+
+net           user
+addresses     10.0.2.15/24
+              fd62::15/64
+mac           52:54:00:00:00:01
+ports         127.0.0.1:8080->80
+              [::1]:53->53/udp
+
+clock drift   1.5s behind the host
+runs on       qemu, tcg
+vmm pid       12
+monitor pid   11
+disk driver   qcow2
+host boot     b-1
+
+console       /state/web/console.0.log
+dir           /state/web
+`; got.stdout != want {
+		t.Errorf("got\n%s\nwant\n%s", got.stdout, want)
 	}
 	var detail banger.Detail
 	if err := json.Unmarshal([]byte(w.run("vm", "show", "-o", "json", vm.ID).stdout), &detail); err != nil || !reflect.DeepEqual(detail.Paths, vm.Paths) || detail.Name != "web" {

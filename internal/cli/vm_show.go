@@ -3,11 +3,11 @@ package cli
 import (
 	"context"
 	"fmt"
+	"io"
 	"maps"
 	"slices"
 	"strconv"
 	"strings"
-	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -19,7 +19,8 @@ func newShowCommand(a *app) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show NAME",
 		Short: "Show everything that is known of a VM",
-		Long: `Show everything that is known of a VM: what was asked for, what is true now, where its files are.
+		Long: `Show everything that is known of a VM: what is true now and how it came to that, what was asked for, how it is
+reached, what runs it, where its files are.
 
   banger vm show web
   banger vm show -o json web`,
@@ -43,53 +44,144 @@ func (a *app) runShow(ctx context.Context, ref string) error {
 	if a.json {
 		return a.printJSON(vm)
 	}
-	table := tabwriter.NewWriter(a.Stdout, 0, 0, 2, ' ', 0)
-	for _, row := range showRows(vm, time.Now()) {
-		if row[1] != "" {
-			_, _ = fmt.Fprintf(table, "%s\t%s\n", row[0], escape(row[1]))
-		}
-	}
-	return table.Flush()
+	now := time.Now()
+	_, err = io.WriteString(a.Stdout, groupsText(stateFacts(vm, now), specFacts(vm), networkFacts(vm), runFacts(vm, now), pathFacts(vm)))
+	return err
 }
 
-// showRows are what people want to know of a VM; those without a value are left out.
-func showRows(vm banger.Detail, now time.Time) [][2]string {
-	rows := [][2]string{
-		{"name", vm.Name},
-		{"id", vm.ID},
-		{"state", stateLine(vm.VM)},
-		{"last error", vm.LastError},
-		{"last exit", exitLine(vm.LastExit)},
-		{"created", vm.Created.Local().Format(time.DateTime) + " (" + ago(now, vm.Created) + ")"},
-		{"image", vm.Image},
-		{"image digest", vm.ImageDigest},
-		{"kernel", vm.Kernel},
-		{"vcpus", strconv.Itoa(vm.VCPUs)},
-		{"memory", vm.MemoryBytes.String()},
-		{"disk", vm.DiskBytes.String()},
-		{"work", workLine(vm.WorkBytes)},
-		{"net", string(vm.Spec.Net)},
-		{"ports", portsLine(vm.Ports)},
-		{"init", string(vm.Spec.Init)},
-		{"user", vm.Spec.User},
-		{"workdir", vm.Spec.Workdir},
-		{"env", strings.Join(vm.Spec.Env, " ")},
-		{"labels", labelLine(vm.Labels)},
-		{"boot", bootLine(vm.Boot)},
+// fact is something known of a VM; one without a value is left out, one with
+// several has a line for each.
+type fact struct {
+	name   string
+	values []string
+}
+
+func is(name string, values ...string) fact { return fact{name, values} }
+
+// groupsText is groups of facts with a line between them.
+func groupsText(groups ...[]fact) string {
+	width := 0
+	for _, f := range slices.Concat(groups...) {
+		width = max(width, len(f.name))
 	}
+	var parts []string
+	for _, group := range groups {
+		var part strings.Builder
+		for _, f := range group {
+			name := f.name
+			for _, value := range f.values {
+				if value != "" {
+					fmt.Fprintf(&part, "%-*s  %s\n", width, name, escape(value))
+					name = ""
+				}
+			}
+		}
+		if part.Len() > 0 {
+			parts = append(parts, part.String())
+		}
+	}
+	return strings.Join(parts, "\n")
+}
+
+func stateFacts(vm banger.Detail, now time.Time) []fact {
+	return []fact{
+		is("name", vm.Name),
+		is("id", vm.ID),
+		is("state", stateLine(vm.VM)),
+		is("intent", string(vm.Intent)),
+		is("created", since(&vm.Created, now)),
+		is("started", since(vm.Started, now)),
+		is("last exit", exitLine(vm.LastExit)),
+		is("last error", vm.LastError),
+	}
+}
+
+// specFacts are what was asked for.
+func specFacts(vm banger.Detail) []fact {
+	spec := vm.Spec
+	return []fact{
+		is("image", vm.Image),
+		is("image digest", vm.ImageDigest),
+		is("kernel", vm.Kernel),
+		is("vcpus", strconv.Itoa(vm.VCPUs)),
+		is("memory", vm.MemoryBytes.String()),
+		is("disk", vm.DiskBytes.String()),
+		is("work", workLine(vm.WorkBytes)),
+		is("vmm", string(spec.VMM)),
+		is("init", string(spec.Init)),
+		is("ephemeral", yesOrNothing(spec.Ephemeral)),
+		is("user", spec.User),
+		is("workdir", spec.Workdir),
+		is("env", spec.Env...),
+		is("labels", labelLines(vm.Labels)...),
+		is("entrypoint", argsLine(vm.Entrypoint)),
+		is("cmd", argsLine(vm.Cmd)),
+	}
+}
+
+// networkFacts are how the VM is reached.
+func networkFacts(vm banger.Detail) []fact {
+	ports := make([]string, len(vm.Ports))
+	for i := range vm.Ports {
+		ports[i] = portsLine(vm.Ports[i : i+1])
+	}
+	return []fact{
+		is("net", string(vm.Spec.Net)),
+		is("addresses", vm.Addresses...),
+		is("mac", vm.MAC),
+		is("ports", ports...),
+	}
+}
+
+// runFacts are what is true of this run.
+func runFacts(vm banger.Detail, now time.Time) []fact {
+	facts := []fact{is("boot", bootLine(vm.Boot))}
 	if drift := vm.ClockDriftMS; drift != nil {
-		rows = append(rows, [2]string{"clock drift", driftLine(time.Duration(*drift) * time.Millisecond)})
+		facts = append(facts, is("clock drift", driftLine(time.Duration(*drift)*time.Millisecond)))
 	}
-	if vm.Started != nil {
-		rows = append(rows, [2]string{"started", vm.Started.Local().Format(time.DateTime) + " (" + ago(now, *vm.Started) + ")"})
+	h := vm.Handles
+	if h == nil {
+		return facts
 	}
-	if h := vm.Handles; h != nil {
-		rows = append(rows, [2]string{"vmm", fmt.Sprintf("%s (%s), pid %d, monitor pid %d", h.VMM, h.Accel, h.PID, h.MonitorPID)})
-	}
+	return append(facts,
+		is("runs on", fmt.Sprintf("%s, %s", h.VMM, h.Accel)),
+		is("vmm pid", strconv.Itoa(h.PID)),
+		is("monitor pid", strconv.Itoa(h.MonitorPID)),
+		is("disk driver", h.Disk),
+		is("host boot", h.BootID),
+		is("last step", h.Step),
+	)
+}
+
+func pathFacts(vm banger.Detail) []fact {
+	var facts []fact
 	for _, name := range slices.Sorted(maps.Keys(vm.Paths)) {
-		rows = append(rows, [2]string{name, vm.Paths[name]})
+		facts = append(facts, is(name, vm.Paths[name]))
 	}
-	return rows
+	return facts
+}
+
+// since is a time, and how long ago it was.
+func since(at *time.Time, now time.Time) string {
+	if at == nil {
+		return ""
+	}
+	return at.Local().Format(time.DateTime) + " (" + ago(now, *at) + ")"
+}
+
+func yesOrNothing(b bool) string {
+	if b {
+		return "yes"
+	}
+	return ""
+}
+
+// argsLine is arguments as they are told apart.
+func argsLine(args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%q", args)
 }
 
 // driftLine says which way a guest's clock is wrong.
@@ -137,10 +229,10 @@ func workLine(size banger.Bytes) string {
 	return size.String()
 }
 
-func labelLine(labels map[string]string) string {
+func labelLines(labels map[string]string) []string {
 	var pairs []string
 	for _, key := range slices.Sorted(maps.Keys(labels)) {
 		pairs = append(pairs, key+"="+labels[key])
 	}
-	return strings.Join(pairs, " ")
+	return pairs
 }

@@ -9,6 +9,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/monitor"
+	"banger.dev/banger/internal/network"
 )
 
 // alive is the one place that says whether a VM is alive: its monitor, or the
@@ -81,7 +82,11 @@ func (m *Manager) look(ctx context.Context, rec banger.Record) (banger.VM, bool)
 }
 
 func (m *Manager) detail(ctx context.Context, rec banger.Record) banger.Detail {
-	d := banger.Detail{VM: m.observe(rec), Spec: rec.Spec, Paths: m.files(rec.ID).All()}
+	d := banger.Detail{VM: m.observe(rec), Spec: rec.Spec, Paths: m.files(rec.ID).All(), Addresses: []string{}}
+	if rec.Spec.Net == banger.NetUser {
+		plan := network.User()
+		d.Addresses, d.MAC = []string{plan.Guest4.String(), plan.Guest6.String()}, rec.Machine.MAC
+	}
 	if metrics, err := monitor.ReadMetrics(m.files(rec.ID).Metrics()); err == nil {
 		d.Boot = metrics.Phases
 	}

@@ -134,6 +134,9 @@ func tidy(vm banger.VM) banger.VM {
 
 func tidyDetail(d banger.Detail) banger.Detail {
 	d.VM = tidy(d.VM)
+	if d.Addresses == nil {
+		d.Addresses = []string{}
+	}
 	if d.Paths == nil {
 		d.Paths = map[string]string{}
 	}
