@@ -38,6 +38,7 @@ const (
 	RouteKernels         = "/v1/kernels"                // GET → []banger.Kernel, those in the cache
 	RouteVMLogs          = "/v1/vms/{ref}/logs"         // GET ?source=&follow=&since=&tail=&places=&after= → text/plain, the console, a time stamp a line; raw
 	RouteVMClock         = "/v1/vms/{ref}/clock"        // POST → ClockReply: the guest's clock is set to the host's
+	RouteStats           = "/v1/stats"                  // GET ?vm=REF → []banger.Stats: of these VMs, or without any of those alive
 	RouteEvents          = "/v1/events"                 // GET ?after=&since=&vm=&type=&follow= → NDJSON of banger.Event; raw
 	RouteDoctor          = "/v1/doctor"                 // GET → DoctorReply; POST → DoctorReply, after strays were removed
 	RouteUsage           = "/v1/system/usage"           // GET → banger.DiskUsage

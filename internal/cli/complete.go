@@ -16,7 +16,7 @@ import (
 func (a *app) completeVMs(states ...banger.State) cobra.CompletionFunc {
 	return func(cmd *cobra.Command, args []string, prefix string) ([]string, cobra.ShellCompDirective) {
 		directive := cobra.ShellCompDirectiveNoFileComp
-		if many := strings.HasSuffix(cmd.Use, "..."); len(args) > 0 && (!many || strings.Contains(cmd.Use, "PORT") || runsACommand(cmd)) {
+		if many := strings.HasSuffix(strings.TrimSuffix(cmd.Use, "]"), "..."); len(args) > 0 && (!many || strings.Contains(cmd.Use, "PORT") || runsACommand(cmd)) {
 			if runsACommand(cmd) {
 				directive = cobra.ShellCompDirectiveDefault
 			}

@@ -54,6 +54,7 @@ type world struct {
 	health     api.DoctorReply
 	usage      banger.DiskUsage
 	pruned     banger.Pruned // whatever is asked
+	stats      []banger.Stats
 	sockets    *wire.Sockets // what listens in every guest; nil: its agent is old
 	streams    []string      // what each stream of events says; all but the last are cut off
 
@@ -147,6 +148,7 @@ func (w *world) withDaemon() *world {
 	mux.HandleFunc("POST "+api.RouteVMPorts, w.verb("port-add", w.addPorts))
 	mux.HandleFunc("DELETE "+api.RouteVMPorts, w.verb("port-remove", w.removePorts))
 	mux.HandleFunc("GET "+api.RouteEvents, w.tell)
+	mux.HandleFunc("GET "+api.RouteStats, w.verb("stats", func(rw http.ResponseWriter, _ string) { reply(rw, 200, w.sample()) }))
 	mux.HandleFunc("GET "+api.RouteOperation, w.operation)
 	mux.HandleFunc("GET "+api.RouteOperationEvents, w.events)
 	mux.HandleFunc("DELETE "+api.RouteOperation, func(rw http.ResponseWriter, r *http.Request) {
@@ -166,6 +168,18 @@ func (w *world) withDaemon() *world {
 		mux.ServeHTTP(rw, r)
 	}))
 	return w
+}
+
+// sample is w.stats, a second and half a second of CPU after the last one.
+func (w *world) sample() []banger.Stats {
+	for i := range w.stats {
+		s := &w.stats[i]
+		s.Time = s.Time.Add(time.Second)
+		if s.CPUSeconds != nil {
+			*s.CPUSeconds += 0.5
+		}
+	}
+	return w.stats
 }
 
 // tell is one stream of events, which begins behind the id 5 unless asked otherwise.

@@ -68,13 +68,19 @@ func (s *screen) String() string {
 // wait waits until text has been shown.
 func (s *screen) wait(t *testing.T, text string) {
 	t.Helper()
-	for range 5000 {
-		if strings.Contains(s.String(), text) {
+	s.times(t, text, 1)
+}
+
+// times waits until text has been shown n times.
+func (s *screen) times(t *testing.T, text string, n int) {
+	t.Helper()
+	for range 20_000 {
+		if strings.Count(s.String(), text) >= n {
 			return
 		}
 		time.Sleep(time.Millisecond)
 	}
-	t.Fatalf("%q was not shown, but %q", text, s)
+	t.Fatalf("%q was not shown %d times, but %q", text, n, s)
 }
 
 func TestExecOnATerminal(t *testing.T) {

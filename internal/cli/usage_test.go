@@ -107,6 +107,7 @@ func TestBadInput(t *testing.T) {
 		{"vm list web", 2, "no arguments"},
 		{"ps web", 2, "no arguments"},
 		{"vm logs", 2, "one VM"},
+		{"vm stats --stream", 2, "--stream"},
 		{"vm ports", 2, "one VM"},
 		{"vm ports a b", 2, `"b"`},
 		{"vm logs --vmm --serial web", 2, "two logs"},

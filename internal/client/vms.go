@@ -82,6 +82,11 @@ func (c *Client) DeleteVM(ctx context.Context, ref string, force bool) (api.Verb
 	return askVM[api.VerbReply](ctx, c, http.MethodDelete, api.RouteVM, ref, query, nil)
 }
 
+// Stats is what these VMs take, or without refs those that are alive.
+func (c *Client) Stats(ctx context.Context, refs []string) ([]banger.Stats, error) {
+	return ask[[]banger.Stats](ctx, c, request{method: http.MethodGet, path: api.RouteStats, query: url.Values{"vm": refs}})
+}
+
 // ListPorts are the published ports of a VM.
 func (c *Client) ListPorts(ctx context.Context, ref string) ([]banger.Port, error) {
 	return askVM[[]banger.Port](ctx, c, http.MethodGet, api.RouteVMPorts, ref, nil, nil)

@@ -3,9 +3,11 @@ package daemon
 import (
 	"context"
 	"errors"
+	"os"
 	"time"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/du"
 	"banger.dev/banger/internal/lifecycle"
 	"banger.dev/banger/internal/monitor"
 	"banger.dev/banger/internal/proc"
@@ -43,6 +45,19 @@ type ports struct{}
 
 func (ports) Probe(p banger.Port) error       { return publish.Probe(p) }
 func (ports) Free(p banger.Port) (int, error) { return publish.Free(p) }
+
+// meter is lifecycle's view of packages proc and du.
+type meter struct{}
+
+func (meter) Process(pid int, start uint64) (time.Duration, banger.Bytes, error) {
+	u, err := proc.UsageOf(pid)
+	if err == nil && !proc.Alive(pid, start) {
+		err = os.ErrProcessDone
+	}
+	return u.CPU, banger.Bytes(u.RSS), err
+}
+
+func (meter) Allocated(path string) (banger.Bytes, error) { return new(du.Counter).Tree(path) }
 
 // processes is lifecycle's view of package proc.
 type processes struct{}

@@ -147,6 +147,7 @@ func wire(cfg Config, settings *settings, db *store.DB, cached cache, observed *
 		Monitors:  monitors{monitor.Spawner{Binary: binary}},
 		Processes: processes{},
 		Ports:     ports{},
+		Meter:     meter{},
 		Steps:     cfg.Steps,
 		Log:       cfg.Log,
 	}), nil

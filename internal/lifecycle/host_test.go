@@ -79,7 +79,8 @@ type machine struct {
 	changed chan struct{}
 	mute    bool          // it answers nothing
 	drift   time.Duration // of the guest's clock
-	asked   bool          // ending has been sent
+	stats   monitor.Stats
+	asked   bool // ending has been sent
 	once    sync.Once
 }
 
@@ -346,6 +347,16 @@ func (c client) Status(ctx context.Context) (monitor.Status, error) {
 	return m.status(), nil
 }
 
+func (c client) Stats(ctx context.Context) (monitor.Stats, error) {
+	m, err := c.dial(ctx)
+	if err != nil {
+		return monitor.Stats{}, err
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.stats, nil
+}
+
 func (c client) Clock(ctx context.Context) (time.Duration, error) {
 	m, err := c.dial(ctx)
 	if err != nil {
@@ -518,6 +529,23 @@ func (h *host) StartTime(pid int) (uint64, error) {
 		return 0, fmt.Errorf("/proc/%d/stat: %w", pid, os.ErrNotExist)
 	}
 	return startOf(pid), nil
+}
+
+// Process implements lifecycle.Meter.
+func (h *host) Process(pid int, start uint64) (time.Duration, banger.Bytes, error) {
+	if h.byPID(pid) == nil || startOf(pid) != start {
+		return 0, 0, os.ErrProcessDone
+	}
+	return time.Duration(pid) * time.Second, banger.Bytes(pid) * banger.MiB, nil
+}
+
+// Allocated implements lifecycle.Meter.
+func (h *host) Allocated(path string) (banger.Bytes, error) {
+	info, err := os.Stat(path)
+	if err != nil {
+		return 0, err
+	}
+	return banger.Bytes(info.Size()), nil
 }
 
 // BootID implements lifecycle.Processes.

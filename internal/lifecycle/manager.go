@@ -58,6 +58,7 @@ type Monitors interface {
 // Monitor is one VM's monitor; see monitor.Client.
 type Monitor interface {
 	Status(ctx context.Context) (monitor.Status, error)
+	Stats(ctx context.Context) (monitor.Stats, error)
 	Ready(ctx context.Context) (monitor.Status, error)
 	Init(ctx context.Context) (wire.InitStatus, error)
 	Shutdown(ctx context.Context, timeout time.Duration) (killed bool, err error)
@@ -116,6 +117,7 @@ type Deps struct {
 	Monitors  Monitors
 	Processes Processes
 	Ports     Ports
+	Meter     Meter
 	Steps     steps.Runner
 	Locks     LockObserver // nil: nobody
 	Log       *slog.Logger

@@ -11,6 +11,7 @@ import (
 type Sample struct {
 	VM     banger.VM
 	Status *monitor.Status // the last that its monitor told; nil if the VM is not alive or has told nothing
+	Disks  []banger.DiskStats
 }
 
 // Samples is all VMs with what is known of them without asking anybody: no VM
@@ -22,7 +23,7 @@ func (m *Manager) Samples(ctx context.Context) ([]Sample, error) {
 	}
 	samples := make([]Sample, len(all))
 	for i, rec := range all {
-		samples[i].VM = m.observe(rec)
+		samples[i].VM, samples[i].Disks = m.observe(rec), m.diskStats(rec)
 		m.mu.Lock()
 		status, known := m.seen[rec.ID]
 		m.mu.Unlock()

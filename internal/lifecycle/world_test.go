@@ -142,7 +142,7 @@ func (w *world) boot() {
 	w.Manager = lifecycle.New(lifecycle.Deps{
 		Owner: owner, Layout: w.layout, Platform: w.platform, Rows: rows{w.db, w}, Events: w.events, Images: w.images, Kernels: kernels{w.locks}, Cache: w.holds,
 		Network: func() lifecycle.Network { return lifecycle.Network{AllowPrivate: true} },
-		Disks:   qcow2.Driver{}, Monitors: w.host, Processes: w.host, Ports: w.taken,
+		Disks:   qcow2.Driver{}, Monitors: w.host, Processes: w.host, Ports: w.taken, Meter: w.host,
 		Steps: steps.Runner{Fault: w.step}, Locks: w.locks, Log: slog.New(w.log()),
 	})
 }

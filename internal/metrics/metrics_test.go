@@ -15,6 +15,7 @@ import (
 	"banger.dev/banger/internal/lifecycle"
 	"banger.dev/banger/internal/metrics"
 	"banger.dev/banger/internal/monitor"
+	"banger.dev/banger/internal/network"
 	"banger.dev/banger/internal/proc"
 	"banger.dev/banger/internal/vmm"
 )
@@ -56,10 +57,12 @@ func TestScrape(t *testing.T) {
 		t.Fatal(err)
 	}
 	phases := []banger.BootPhase{{Name: "kernel"}, {Name: "root", BeginMS: 700}, {Name: "ready", BeginMS: 1500}}
+	allocated := banger.MiB
 	world := &vms{list: []lifecycle.Sample{
 		{VM: banger.VM{ID: "1", Name: "up", State: banger.StateRunning}, Status: &monitor.Status{
 			MonitorPID: pid, VMM: vmm.Handle{PID: pid, Start: start}, Ready: true, Boots: 3, Phases: phases,
-		}},
+			Network: &network.Stats{ToGuestBytes: 7, FromGuestBytes: 5},
+		}, Disks: []banger.DiskStats{{Name: "system", AllocatedBytes: &allocated}, {Name: "work"}}},
 		{VM: banger.VM{ID: "2", Name: "down", State: banger.StateStopped}},
 		{VM: banger.VM{ID: "3", Name: "mute", State: banger.StateRunning}},
 	}}
@@ -85,6 +88,9 @@ func TestScrape(t *testing.T) {
 		"banger_vm_up 2 down":                             0,
 		"banger_vm_guest_ready 1 up":                      1,
 		"banger_vm_reboots_total 1 up":                    2,
+		"banger_vm_disk_allocated_bytes system 1 up":      1 << 20,
+		"banger_vm_network_received_bytes_total 1 up":     7,
+		"banger_vm_network_sent_bytes_total 1 up":         5,
 		"banger_vm_boot_phase_begin_seconds 1 up ready":   1.5,
 	} {
 		if value, ok := got[key]; !ok || value != want {

@@ -28,7 +28,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // vmDescs are the metrics of the VMs.
 type vmDescs struct {
-	states, up, cpu, rss, monitorRSS, boot, ready, reboots *prometheus.Desc
+	states, up, cpu, rss, monitorRSS, boot, ready, reboots, allocated, received, sent *prometheus.Desc
 }
 
 func describe() vmDescs {
@@ -40,6 +40,9 @@ func describe() vmDescs {
 		monitorRSS: desc("vm_monitor_resident_bytes", "Resident memory of the VM's monitor.", "name", "id"),
 		boot:       desc("vm_boot_phase_begin_seconds", "When each phase of the VM's last boot began, since its VMM was started.", "name", "id", "phase"),
 		ready:      desc("vm_guest_ready", "1 if the guest's agent has answered since the last boot, else 0.", "name", "id"),
+		allocated:  desc("vm_disk_allocated_bytes", "What a disk of the VM takes on the host's.", "name", "id", "disk"),
+		received:   desc("vm_network_received_bytes_total", "What the guest received since the VM was started; up to 10 s old.", "name", "id"),
+		sent:       desc("vm_network_sent_bytes_total", "What the guest sent since the VM was started; up to 10 s old.", "name", "id"),
 		reboots:    desc("vm_reboots_total", "How often the guest rebooted since the VM was started.", "name", "id"),
 	}
 }
@@ -47,7 +50,7 @@ func describe() vmDescs {
 // Describe is prometheus.Collector's.
 func (c *collector) Describe(to chan<- *prometheus.Desc) {
 	d := describe()
-	for _, each := range []*prometheus.Desc{d.states, d.up, d.cpu, d.rss, d.monitorRSS, d.boot, d.ready, d.reboots} {
+	for _, each := range []*prometheus.Desc{d.states, d.up, d.cpu, d.rss, d.monitorRSS, d.boot, d.ready, d.reboots, d.allocated, d.received, d.sent} {
 		to <- each
 	}
 }
@@ -78,8 +81,17 @@ func (d vmDescs) collect(to chan<- prometheus.Metric, s lifecycle.Sample) {
 	name, id := s.VM.Name, s.VM.ID
 	alive := s.VM.State == banger.StateRunning || s.VM.State == banger.StatePaused
 	to <- gauge(d.up, truth(alive), name, id)
+	for _, disk := range s.Disks {
+		if disk.AllocatedBytes != nil {
+			to <- gauge(d.allocated, float64(*disk.AllocatedBytes), name, id, disk.Name)
+		}
+	}
 	if s.Status == nil {
 		return
+	}
+	if n := s.Status.Network; n != nil {
+		to <- counter(d.received, n.ToGuestBytes, name, id)
+		to <- counter(d.sent, n.FromGuestBytes, name, id)
 	}
 	to <- gauge(d.ready, truth(s.Status.Ready), name, id)
 	to <- prometheus.MustNewConstMetric(d.reboots, prometheus.CounterValue, float64(max(0, s.Status.Boots-1)), name, id)
@@ -98,6 +110,10 @@ func (d vmDescs) collect(to chan<- prometheus.Metric, s lifecycle.Sample) {
 
 func gauge(d *prometheus.Desc, v float64, labels ...string) prometheus.Metric {
 	return prometheus.MustNewConstMetric(d, prometheus.GaugeValue, v, labels...)
+}
+
+func counter(d *prometheus.Desc, n uint64, labels ...string) prometheus.Metric {
+	return prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 }
 
 func truth(b bool) float64 {

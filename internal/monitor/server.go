@@ -29,12 +29,17 @@ const (
 	routeResume   = "/resume"   // POST → 200
 	routeInit     = "/init"     // GET → wire.InitStatus, asked of the agent
 	routeClock    = "/clock"    // GET → clockReply; POST sets the guest's clock → clockReply of before
+	routeStats    = "/stats"    // GET → Stats
 	RouteLease    = "/lease"    // GET: the reply's body lasts as long as the client wants the VM
 )
 
 type shutdownReply struct {
 	Killed bool `json:"killed"`
 }
+
+// countsEvery is how often followers are told what the network has counted:
+// metrics are scraped about so often.
+const countsEvery = 10 * time.Second
 
 // closeTimeout bounds how long a monitor that ends waits for its last replies.
 const closeTimeout = 2 * time.Second
@@ -126,6 +131,7 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("GET "+routeEvents, s.getEvents)
 	mux.HandleFunc("GET "+routeInit, s.getInit)
 	mux.HandleFunc("GET "+RouteLease, s.getLease)
+	mux.HandleFunc("GET "+routeStats, s.getStats)
 	mux.HandleFunc("GET "+routeClock, s.getClock)
 	mux.HandleFunc("POST "+routeClock, s.postClock)
 	mux.HandleFunc("POST "+routeShutdown, s.postShutdown)
@@ -158,15 +164,30 @@ func (s *server) getEvents(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	for {
 		change := s.change()
-		if json.NewEncoder(w).Encode(s.m.status()) != nil || out.Flush() != nil {
+		status := s.m.status()
+		if json.NewEncoder(w).Encode(status) != nil || out.Flush() != nil || !s.news(r.Context(), change, status) {
 			return
 		}
+	}
+}
+
+// news waits for what a follower who was told a status is to be told next: any
+// change, and now and then what the network has counted. It is false at the end.
+func (s *server) news(ctx context.Context, change <-chan struct{}, told Status) bool {
+	counted := time.NewTicker(countsEvery)
+	defer counted.Stop()
+	for {
 		select {
 		case <-change:
+			return true
+		case <-counted.C:
+			if now := s.m.status().Network; now != nil && told.Network != nil && *now != *told.Network {
+				return true
+			}
 		case <-s.m.done:
-			return
-		case <-r.Context().Done():
-			return
+			return false
+		case <-ctx.Done():
+			return false
 		}
 	}
 }

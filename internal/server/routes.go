@@ -53,6 +53,7 @@ func (s *Server) routes(mux *http.ServeMux, h huma.API) {
 	handle(d, route{http.MethodPost, api.RouteVMPorts, "add-ports", "Publish ports of a VM, at once if it runs", 200}, s.addPorts)
 	handle(d, route{http.MethodDelete, api.RouteVMPorts, "remove-ports", "Publish ports of a VM no more; their connections are cut", 200}, s.removePorts)
 	handle(d, route{http.MethodPost, api.RouteVMClock, "set-vm-clock", "Set the guest's clock to the host's", 200}, s.setClock)
+	handle(d, route{http.MethodGet, api.RouteStats, "stats", "What VMs take at this moment", 200}, s.stats)
 	handle(d, route{http.MethodGet, api.RouteOperations, "list-operations", "The operations that run or ended a short while ago, the oldest first", 200}, s.operations)
 	handle(d, route{http.MethodGet, api.RouteOperation, "show-operation", "How far an operation is", 200}, s.operation)
 	handle(d, route{http.MethodDelete, api.RouteOperation, "cancel-operation", "Cancel an operation; it ends soon after", 200}, s.cancel)

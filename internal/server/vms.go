@@ -39,6 +39,9 @@ type VMs interface {
 	// It ends with what is there now, or, with Follow, when the VM has ended or
 	// ctx has.
 	Console(ctx context.Context, ref string, opts lifecycle.ConsoleOptions) (*lifecycle.Console, error)
+	// Stats is what these VMs take, or without refs those that are alive. One that
+	// does not answer has what is known without its answer.
+	Stats(ctx context.Context, refs []string) ([]banger.Stats, error)
 	// SetClock sets the guest's clock to the host's, and says how far ahead of it
 	// it was.
 	SetClock(ctx context.Context, ref string) (drift time.Duration, err error)
@@ -119,6 +122,18 @@ func verb(vm banger.VM, outcome lifecycle.Outcome, err error) (*body[api.VerbRep
 		return nil, err
 	}
 	return &body[api.VerbReply]{api.VerbReply{VM: tidy(vm), Changed: outcome.Changed, Note: outcome.Note}}, nil
+}
+
+type statsInput struct {
+	VMs []string `query:"vm,explode" doc:"A VM's name, id, or unique id prefix; none: those that are alive."`
+}
+
+func (s *Server) stats(ctx context.Context, in *statsInput) (*body[[]banger.Stats], error) {
+	stats, err := s.VMs.Stats(ctx, in.VMs)
+	if err != nil {
+		return nil, err
+	}
+	return &body[[]banger.Stats]{append([]banger.Stats{}, stats...)}, nil // [] and never null
 }
 
 // tidy makes maps objects and lists arrays in JSON, also without anything in them.

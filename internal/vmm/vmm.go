@@ -124,6 +124,19 @@ type Pauser interface {
 	Resume(ctx context.Context) error
 }
 
+// Meter is a Machine that counts what its guest reads from and writes to its disks.
+type Meter interface {
+	// Disks are the counts since the VMM was started, in the order of
+	// Config.Disks. The VMM has the guest inside it: they may be anything.
+	Disks(ctx context.Context) ([]DiskCount, error)
+}
+
+// DiskCount counts what went through one disk, in bytes as the guest sees them.
+type DiskCount struct {
+	Read    uint64 `json:"read"`
+	Written uint64 `json:"written"`
+}
+
 // Handle identifies the VMM's process on this boot of the host.
 type Handle struct {
 	PID   int    `json:"pid"`

@@ -274,6 +274,24 @@ func (e *endless) Read([]byte) (int, error) {
 	return 0, e.ctx.Err()
 }
 
+// Stats is server.VMs's; nothing is known of a VM but its disk.
+func (w *VMs) Stats(_ context.Context, refs []string) ([]banger.Stats, error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, ref := range refs {
+		if w.find(ref) < 0 {
+			return nil, missing(ref)
+		}
+	}
+	var all []banger.Stats
+	for _, d := range w.vms {
+		if len(refs) == 0 && d.State == banger.StateRunning || slices.Contains(refs, d.Name) {
+			all = append(all, banger.Stats{ID: d.ID, Name: d.Name, State: d.State, Time: created, Disks: []banger.DiskStats{{Name: "system"}}})
+		}
+	}
+	return all, nil
+}
+
 // SetClock is server.VMs's; every clock was a second ahead.
 func (w *VMs) SetClock(_ context.Context, ref string) (time.Duration, error) {
 	w.mu.Lock()

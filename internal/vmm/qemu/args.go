@@ -116,9 +116,12 @@ func CPU(model, accel string) string {
 	return model + tcgCPUFlags
 }
 
+// diskNode names the block node of disk i.
+func diskNode(i int) string { return fmt.Sprintf("disk%d", i) }
+
 // addDisk appends the block nodes of disk i and its device.
 func addDisk(a []string, i int, disk vmm.Disk, d *descriptors) ([]string, error) {
-	node := fmt.Sprintf("disk%d", i)
+	node := diskNode(i)
 	format := blockNode{"driver": disk.Format, "node-name": node, "read-only": disk.ReadOnly, "discard": "unmap"}
 	if disk.Volatile {
 		format["cache"] = map[string]any{"direct": false, "no-flush": true}

@@ -108,10 +108,16 @@ func (q *qmp) handshake(ctx context.Context) error {
 
 // execute runs a command without arguments or a result.
 func (q *qmp) execute(ctx context.Context, command string) error {
+	_, err := q.query(ctx, command)
+	return err
+}
+
+// query runs a command without arguments and gives its result.
+func (q *qmp) query(ctx context.Context, command string) (json.RawMessage, error) {
 	select {
 	case <-q.call:
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
 	defer func() { q.call <- struct{}{} }()
 	q.last++
@@ -121,12 +127,12 @@ func (q *qmp) execute(ctx context.Context, command string) error {
 		<-q.replies // it came just as we gave up
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %w", command, err)
+		return nil, fmt.Errorf("%s: %w", command, err)
 	}
 	if m.Error != nil {
-		return fmt.Errorf("%s: QEMU says: %s", command, m.Error.Desc)
+		return nil, fmt.Errorf("%s: QEMU says: %s", command, m.Error.Desc)
 	}
-	return nil
+	return m.Return, nil
 }
 
 func (q *qmp) ask(ctx context.Context, command string) (qmpMessage, error) {

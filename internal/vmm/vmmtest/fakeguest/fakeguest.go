@@ -243,6 +243,12 @@ func (a *agent) control(stream net.Conn) {
 		answer(stream, wire.InitStatus{State: "none", Done: true})
 	case wire.PathClock:
 		a.clock(stream, r)
+	case wire.PathStats:
+		if a.word == Old {
+			unknown(stream)
+			return
+		}
+		answer(stream, wire.Stats{MemoryTotal: 1 << 20, MemoryAvailable: 1 << 19, Processes: 3})
 	case wire.PathShutdown:
 		answer(stream, struct{}{})
 		switch a.word {
@@ -271,11 +277,16 @@ func (a *agent) clock(stream net.Conn, r *http.Request) {
 	}
 	a.mu.Unlock()
 	if a.word == Old {
-		_, _ = io.WriteString(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
-		_, _ = io.Copy(io.Discard, stream)
+		unknown(stream)
 		return
 	}
 	answer(stream, wire.Clock{UnixNano: now.UnixNano()})
+}
+
+// unknown is what an agent says to a question that is newer than it.
+func unknown(stream net.Conn) {
+	_, _ = io.WriteString(stream, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
+	_, _ = io.Copy(io.Discard, stream)
 }
 
 // answer returns when the host has read it.
