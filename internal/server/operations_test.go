@@ -75,6 +75,9 @@ var kinds = map[string]func(w *world, name string) api.Operation{
 	"start": func(w *world, name string) api.Operation {
 		return get[api.Operation](w, "POST", "/v1/vms/"+name+"/start", "", 202)
 	},
+	"restart": func(w *world, name string) api.Operation {
+		return get[api.Operation](w, "POST", "/v1/vms/"+name+"/restart", "", 202)
+	},
 }
 
 // Every kind of operation can be listed, watched, left without being stopped,
