@@ -88,6 +88,13 @@ func TestUpgrade(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 
+	follower := h.of(v1, "vm", "logs", "-f", "x")
+	var followed strings.Builder
+	follower.Stdout = &followed
+	if err := follower.Start(); err != nil {
+		t.Fatal(err)
+	}
+
 	slow := h.of(v1, "exec", "x", "--", "sh", "-c", "echo begun; read line; echo $line; exit 3")
 	in, err := slow.StdinPipe()
 	if err != nil {
@@ -144,7 +151,19 @@ func TestUpgrade(t *testing.T) {
 	if err != nil || string(stopped) != "the daemon has stopped; 1 VM goes on running; see it with: banger ps\n" {
 		t.Errorf("%s, %v", stopped, err)
 	}
-	if out, err := h.of(v2, "exec", "x", "--", "true").CombinedOutput(); err != nil {
+	if out, err := h.of(v2, "exec", "x", "--", "sh", "-c", "echo the last word > /dev/console").CombinedOutput(); err != nil {
 		t.Errorf("%s, %v", out, err)
+	}
+
+	// A console that is followed by the older build, over all of these daemons.
+	if out, err := h.of(v2, "vm", "stop", "--timeout", "60s", "x").CombinedOutput(); err != nil {
+		t.Errorf("%s, %v", out, err)
+	}
+	if err := follower.Wait(); err != nil {
+		t.Error(err)
+	}
+	console, err := h.of(v2, "vm", "logs", "x").Output()
+	if err != nil || followed.String() != string(console) || !strings.Contains(string(console), "the last word") {
+		t.Errorf("%v: followed\n%s\nthe console is\n%s", err, followed.String(), console)
 	}
 }

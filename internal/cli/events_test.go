@@ -83,6 +83,24 @@ func TestLogsGoOnWithTheNextDaemon(t *testing.T) {
 	}
 }
 
+// A VM that ended and was deleted while no daemon answered has said all it will.
+func TestLogsOfAVMThatIsGone(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	w.add("web", banger.StateRunning)
+	w.consoles = []string{"log+16 one\n", "deleted"}
+	w.run("vm", "logs", "-f", "web").want(t, 0, "one\n", "banger: web was deleted meanwhile, and the rest of its log with it\n")
+}
+
+func TestLogsOfTheVMM(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	w.add("web", banger.StateStopped)
+	w.run("vm", "logs", "--vmm", "-o", "json", "web").want(t, 0, "{\n  \"vmm\": \"2026-01-01 boot\\u001b[31m\\n\"\n}\n", "")
+	if last := w.asked[len(w.asked)-1]; last != "logs web?places=true&source=vmm" {
+		t.Error(last)
+	}
+	w.run("vm", "logs", "--serial", "web").want(t, 0, "2026-01-01 boot\x1b[31m\n", "")
+}
+
 func TestLogsThatAreCutOff(t *testing.T) {
 	w := newWorld(t).withDaemon()
 	w.add("web", banger.StateRunning)

@@ -121,6 +121,10 @@ func (w *world) withDaemon() *world {
 			said, w.consoles = w.consoles[0], w.consoles[1:]
 			rw.Header().Set(api.HeaderPlace, "log+8")
 		}
+		if said == "deleted" {
+			refuse(rw, banger.Errorf(banger.KindNotFound, "no VM named %q", ref))
+			return
+		}
 		rw.Header().Set(api.HeaderVM, vm.ID)
 		rw.Header().Set(api.HeaderPlaces, api.PlacesKept)
 		_, _ = io.WriteString(rw, said)

@@ -71,7 +71,7 @@ func (a *app) runLogs(ctx context.Context, ref string, opts client.LogOptions) e
 	}
 	if a.json {
 		defer stream.Close()
-		return a.printLogJSON(stream)
+		return a.printLogJSON(opts.Source, stream)
 	}
 	for {
 		err := a.printLog(stream)
@@ -82,7 +82,12 @@ func (a *app) runLogs(ctx context.Context, ref string, opts client.LogOptions) e
 		if ctx.Err() != nil || banger.KindOf(err) != banger.KindUnavailable {
 			return a.outcome(ctx, err)
 		}
-		if stream, err = a.resumeLog(ctx, stream, opts); err != nil {
+		stream, err = a.resumeLog(ctx, stream, opts)
+		if banger.KindOf(err) == banger.KindNotFound {
+			a.remark("%s was deleted meanwhile, and the rest of its log with it", ref)
+			return nil
+		}
+		if err != nil {
 			return a.outcome(ctx, err)
 		}
 	}
@@ -129,12 +134,16 @@ func (a *app) printLog(stream *client.LogStream) error {
 	}
 }
 
-func (a *app) printLogJSON(stream *client.LogStream) error {
+// printLogJSON prints an object with the whole log for its one key's value.
+func (a *app) printLogJSON(key string, stream *client.LogStream) error {
+	if key == "" {
+		key = "console"
+	}
 	var whole strings.Builder
 	for {
 		line, err := stream.Next()
 		if errors.Is(err, io.EOF) {
-			return a.printJSON(map[string]string{"console": whole.String()})
+			return a.printJSON(map[string]string{key: whole.String()})
 		}
 		if err != nil {
 			return err
