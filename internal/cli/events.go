@@ -33,9 +33,9 @@ func newEventsCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "events [flags]",
 		Short: "Print what happens, as it happens",
-		Long: `Print what happens to VMs and to the daemon, a line an event, from now on until interrupted. Each event has an
-id, behind which a later run can go on; ids only grow. A daemon that is stopped or replaced ends nothing: the stream
-goes on, without a gap, with the next one. It does not start one for that.
+		Long: `Print what happens to VMs, operations and the daemon, a line an event, from now on until interrupted. Each event
+has an id, behind which a later run can go on; ids only grow. A daemon that is stopped or replaced ends nothing:
+the stream goes on, without a gap, with the next one. It does not start one for that.
 
   banger events
   banger events --since 1h --no-follow

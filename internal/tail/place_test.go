@@ -107,3 +107,19 @@ func TestBadPlaces(t *testing.T) {
 		}
 	}
 }
+
+// FuzzParsePlace: what is read as a place is written as the same.
+func FuzzParsePlace(f *testing.F) {
+	for _, s := range []string{"", "0123456789abcdef+12", "a+b", "+", "a+0012"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		p, err := tail.ParsePlace(s)
+		if err != nil {
+			return
+		}
+		if again, err := tail.ParsePlace(p.String()); err != nil || again != p {
+			t.Errorf("%q is %+v, which is %q, which is %+v, %v", s, p, p, again, err)
+		}
+	})
+}
