@@ -279,6 +279,9 @@ func newRelay(b *boot, queue *waiter.Queue, ep tcpip.Endpoint, host Socket) *rel
 
 // run returns when both halves are closed.
 func (r *relay) run() {
+	broken := waiter.NewFunctionEntry(waiter.EventErr|waiter.EventHUp, r.broken)
+	r.queue.EventRegister(&broken)
+	defer r.queue.EventUnregister(&broken)
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -301,6 +304,15 @@ func (r *relay) abort() {
 		r.ep.Abort()
 		breakOff(r.host)
 	})
+}
+
+// broken ends the waits for the host's half when the guest has reset its own,
+// which whoever waits for room in the host's socket does not see. The stack may
+// hold the endpoint's lock while it calls: nothing here may wait.
+func (r *relay) broken(waiter.EventMask) {
+	if tcp.EndpointState(r.ep.State()) == tcp.StateError {
+		_ = r.host.SetDeadline(time.Unix(1, 0))
+	}
 }
 
 // breakOff closes a socket by a reset.

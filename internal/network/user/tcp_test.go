@@ -109,6 +109,30 @@ func TestTCPReset(t *testing.T) {
 			t.Errorf("the server read: %v", err)
 		}
 	})
+	t.Run("ByTheGuestOfAServerThatReadsNothing", func(t *testing.T) {
+		release := make(chan struct{})
+		defer close(release)
+		to := serve(t, outside4(), func(*net.TCPConn) { <-release })
+		w := newWorld(t, nil)
+		conn := w.mustDial(to)
+		go func() { _, _ = conn.Write(make([]byte, 64<<20)) }() // more than fits anywhere between
+		for before := uint64(0); w.n.Stats().FromGuestBytes != before; time.Sleep(100 * time.Millisecond) {
+			before = w.n.Stats().FromGuestBytes
+		}
+		for _, e := range w.guest.RegisteredEndpoints() {
+			e.Abort()
+		}
+		w.eventually("its connection is over", func() bool { return w.n.Stats().Open == 0 })
+	})
+}
+
+func (w *world) eventually(what string, is func() bool) {
+	w.t.Helper()
+	for deadline := time.Now().Add(patience); !is(); time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			w.t.Fatalf("it never came about that %s", what)
+		}
+	}
 }
 
 // TestTCPFailedDial: the guest learns why, and at once.
