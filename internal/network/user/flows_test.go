@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -56,6 +57,18 @@ func packetServer(t *testing.T, outside netip.Addr, answer func([]byte) []byte) 
 	return netip.AddrPortFrom(outside, conn.LocalAddr().(*net.UDPAddr).AddrPort().Port())
 }
 
+// TestBroadcastIsClosed: what is a broadcast address of a network of the host
+// only the host knows.
+func TestBroadcastIsClosed(t *testing.T) {
+	conn, err := dialHost(t.Context(), "udp", netip.MustParseAddrPort("127.255.255.255:7"))
+	if err == nil {
+		_ = conn.Close()
+	}
+	if !errors.Is(err, syscall.EACCES) {
+		t.Errorf("a broadcast of the loopback is dialled: %v", err)
+	}
+}
+
 func same(b []byte) []byte { return b }
 
 func TestUDP(t *testing.T) {
@@ -63,7 +76,7 @@ func TestUDP(t *testing.T) {
 		to := packetServer(t, outside, same)
 		w := newWorld(t, nil)
 		conn := w.datagrams(to)
-		for _, size := range []int{0, 1, 1000, 60000} {
+		for _, size := range []int{0, 1, 1000, 60000, 65507} { // the last is larger than the MTU
 			sent := bytes.Repeat([]byte{byte(size)}, size)
 			if _, err := conn.Write(sent); err != nil {
 				t.Fatal(err)
@@ -74,8 +87,8 @@ func TestUDP(t *testing.T) {
 				t.Errorf("%d bytes came back as %d (%v)", size, n, err)
 			}
 		}
-		if s := w.n.Stats(); s.Flows != 1 {
-			t.Errorf("%d flows", s.Flows)
+		if s := w.n.Stats(); s.Flows != 1 || s.Dropped != 0 {
+			t.Errorf("%d flows, %d packets dropped", s.Flows, s.Dropped)
 		}
 	})
 }

@@ -2,6 +2,7 @@ package user
 
 import (
 	"encoding/binary"
+	"math"
 	"net/netip"
 
 	"gvisor.dev/gvisor/pkg/buffer"
@@ -205,42 +206,10 @@ func (b *boot) sendICMP(src, dst netip.Addr, message []byte) {
 	b.sendPacket(src, dst, header.ICMPv6ProtocolNumber, message)
 }
 
-// hops is the hop limit of what we send; neighbour discovery wants all of them.
-const hops = 255
-
-// sendPacket sends the guest an IP packet; one that is too large is dropped.
-func (b *boot) sendPacket(src, dst netip.Addr, protocol tcpip.TransportProtocolNumber, payload []byte) {
-	head := header.IPv4MinimumSize
-	if src.Is6() {
-		head = header.IPv6MinimumSize
-	}
-	if head+len(payload) > b.cfg.Plan.MTU {
-		b.counters.dropped.Add(1)
-		return
-	}
-	p := make([]byte, head+len(payload))
-	copy(p[head:], payload)
-	if src.Is6() {
-		header.IPv6(p).Encode(&header.IPv6Fields{
-			PayloadLength: uint16(len(payload)), TransportProtocol: protocol, HopLimit: hops,
-			SrcAddr: tcpipAddr(src), DstAddr: tcpipAddr(dst),
-		})
-		b.link.sendIP(header.IPv6ProtocolNumber, p)
-		return
-	}
-	ip := header.IPv4(p)
-	ip.Encode(&header.IPv4Fields{
-		TotalLength: uint16(len(p)), Flags: header.IPv4FlagDontFragment, TTL: hops, Protocol: uint8(protocol),
-		SrcAddr: tcpipAddr(src), DstAddr: tcpipAddr(dst),
-	})
-	ip.SetChecksum(^ip.CalculateChecksum())
-	b.link.sendIP(header.IPv4ProtocolNumber, p)
-}
-
 // sendUDP sends the guest a datagram.
 func (b *boot) sendUDP(src, dst netip.AddrPort, payload []byte) {
 	size := header.UDPMinimumSize + len(payload)
-	if size > b.cfg.Plan.MTU {
+	if size > math.MaxUint16 {
 		b.counters.dropped.Add(1)
 		return
 	}

@@ -13,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -144,12 +145,27 @@ const dialTimeout = 75 * time.Second
 
 // dialHost dials by a socket of the host; to is a number, nothing is looked up.
 func dialHost(ctx context.Context, proto string, to netip.AddrPort) (Socket, error) {
-	d := net.Dialer{Timeout: dialTimeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive}}
+	d := net.Dialer{
+		Timeout: dialTimeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive},
+		Control: noBroadcast,
+	}
 	conn, err := d.DialContext(ctx, proto, to.String())
 	if err != nil {
 		return nil, err
 	}
 	return conn.(Socket), nil // TCP and UDP are
+}
+
+// noBroadcast takes from a socket what package net gives each: to send to the
+// broadcast addresses of the host's networks, which only the kernel knows.
+func noBroadcast(_, _ string, raw syscall.RawConn) error {
+	var err error
+	if cerr := raw.Control(func(fd uintptr) {
+		err = syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_BROADCAST, 0)
+	}); cerr != nil {
+		return cerr
+	}
+	return err
 }
 
 // boot is the network of one boot of the guest.
@@ -161,4 +177,6 @@ type boot struct {
 	tcp    *tcpSide
 	flows  *flows
 	wg     sync.WaitGroup // every goroutine of this boot
+	// fragmented counts packets that did not fit, and so gives each its number.
+	fragmented atomic.Uint32
 }
