@@ -18,6 +18,7 @@ const (
 	EventVMDeleted     EventType = "vm.deleted"
 	EventPortAdded     EventType = "port.added"
 	EventPortRemoved   EventType = "port.removed"
+	EventPortRefused   EventType = "port.refused"
 	EventClockSet      EventType = "clock.set"
 	// Of operations; the words behind the dot are those of their statuses.
 	EventOperationStarted   EventType = "operation.started"
@@ -37,7 +38,7 @@ const (
 func EventTypes() []EventType {
 	return []EventType{
 		EventVMCreated, EventVMStarted, EventVMStartFailed, EventVMRebooted, EventVMPaused, EventVMResumed,
-		EventVMStopped, EventVMReset, EventVMDeleted, EventPortAdded, EventPortRemoved, EventClockSet,
+		EventVMStopped, EventVMReset, EventVMDeleted, EventPortAdded, EventPortRemoved, EventPortRefused, EventClockSet,
 		EventOperationStarted, EventOperationDone, EventOperationFailed, EventOperationCancelled, EventDaemonStarted, EventDaemonStopped, EventConfigReloaded, EventLost,
 	}
 }

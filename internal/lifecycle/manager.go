@@ -139,6 +139,7 @@ type Manager struct {
 	starting map[string]context.CancelCauseFunc // boots under way, by id
 	memory   map[string]banger.Bytes            // what VMs were started with, by id: those alive or starting, and some that were
 	seen     map[string]monitor.Status          // last status of each live VM, by id
+	unlike   map[string]string                  // why a live VM's published ports are not its row's, by id
 	watched  map[string]bool                    // a watcher follows this VM
 	deleting map[string]bool                    // its files are going, its row is still there
 }
@@ -155,7 +156,7 @@ func New(deps Deps) *Manager {
 		admission: mutex{class: LockAdmission, observer: deps.Locks},
 		mu:        mutex{class: LockState, observer: deps.Locks},
 		creating:  map[string]context.CancelCauseFunc{}, starting: map[string]context.CancelCauseFunc{}, memory: map[string]banger.Bytes{},
-		seen: map[string]monitor.Status{}, watched: map[string]bool{}, deleting: map[string]bool{},
+		seen: map[string]monitor.Status{}, unlike: map[string]string{}, watched: map[string]bool{}, deleting: map[string]bool{},
 	}
 }
 

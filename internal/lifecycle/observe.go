@@ -113,6 +113,7 @@ func (m *Manager) observe(rec banger.Record) banger.VM {
 	}
 	m.mu.Lock()
 	status, known := m.seen[rec.ID]
+	unlike := m.unlike[rec.ID]
 	starting := m.starting[rec.ID] != nil
 	m.mu.Unlock()
 	switch {
@@ -125,6 +126,8 @@ func (m *Manager) observe(rec banger.Record) banger.VM {
 			vm.State, vm.Reason = banger.StatePaused, status.Reason
 		case !status.Ready:
 			vm.Reason = "it is booting"
+		default:
+			vm.Reason = unlike
 		}
 		if known {
 			vm.Started = &status.Started

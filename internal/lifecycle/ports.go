@@ -129,6 +129,11 @@ func (m *Manager) syncPorts(ctx context.Context, rec banger.Record) error {
 	defer cancel()
 	err := m.monitorOf(rec.ID).SyncPorts(asking, rec.Spec.Publish)
 	switch {
+	case err == nil:
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		delete(m.unlike, rec.ID)
+		return nil
 	case errors.Is(err, monitor.ErrOld) && len(rec.Spec.Publish) == 0:
 		return nil // it publishes none
 	case errors.Is(err, monitor.ErrOld):
@@ -138,6 +143,18 @@ func (m *Manager) syncPorts(ctx context.Context, rec banger.Record) error {
 		return nil // it has ended meanwhile; a monitor closes its socket first and frees the lock last
 	}
 	return err
+}
+
+// notePortsRefused tells of ports that a VM which was found running does not
+// publish, and has list and show say so for as long as it is true.
+func (m *Manager) notePortsRefused(ctx context.Context, rec banger.Record, cause error) {
+	m.Log.Warn("publish the ports of a VM that runs", "vm", rec.Name, "err", cause)
+	m.mu.Lock()
+	m.unlike[rec.ID] = fmt.Sprintf("its ports are not published as asked: %v", cause)
+	m.mu.Unlock()
+	e := eventOf(ctx, banger.EventPortRefused, rec)
+	e.Reason = cause.Error()
+	m.Events.Emit(ctx, e)
 }
 
 // choosePorts gives each port without a port of the host a free one.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -254,6 +255,31 @@ func TestFaultsOfPorts(t *testing.T) {
 			})
 		})
 	}
+}
+
+// A running VM whose ports the next daemon cannot publish says so, until it can.
+func TestPortsThatTheNextDaemonCannotPublish(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.runPublishing("web", "8080:80")
+		w.machine("web").guest.refuses = banger.Errorf(banger.KindConflict, "127.0.0.1:8080 is in use")
+		if err := w.restart(); err != nil {
+			t.Fatal(err)
+		}
+		if d, err := w.Show(t.Context(), "web"); err != nil || d.State != banger.StateRunning || !strings.Contains(d.Reason, "8080 is in use") {
+			t.Errorf("show says %s, %q (%v)", d.State, d.Reason, err)
+		}
+		list, err := w.db.Events(t.Context(), owner, 0, banger.EventFilter{Types: []banger.EventType{banger.EventPortRefused}}, 10)
+		if err != nil || len(list) != 1 || !strings.Contains(list[0].Reason, "8080 is in use") {
+			t.Errorf("events: %+v (%v)", list, err)
+		}
+		w.machine("web").guest.refuses = nil
+		if _, _, err := w.AddPorts(t.Context(), "web", ports(t, "9090:90")); err != nil {
+			t.Fatal(err)
+		}
+		if d, err := w.Show(t.Context(), "web"); err != nil || d.Reason != "" {
+			t.Errorf("afterwards show says %q (%v)", d.Reason, err)
+		}
+	})
 }
 
 // What was published, and is no more, is told; what changes nothing is not.

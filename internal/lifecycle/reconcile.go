@@ -102,9 +102,9 @@ func (m *Manager) adopt(ctx context.Context, rec banger.Record) error {
 		return err
 	}
 	// A daemon may have died between the row and the monitor. A refusal breaks
-	// nothing else: the ports are tried again at the next start.
+	// nothing else: the ports are tried again at the next start, and list says so.
 	if err := m.syncPorts(ctx, rec); err != nil {
-		m.Log.Warn("publish the ports of a VM that runs", "vm", rec.Name, "err", err)
+		m.notePortsRefused(ctx, rec, err)
 	}
 	if status.Ready {
 		m.tellStartedIfUntold(ctx, rec, status)
