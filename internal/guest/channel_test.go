@@ -11,7 +11,9 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"runtime"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -316,5 +318,32 @@ func TestControlQuotesTheGuest(t *testing.T) {
 	c := guest.Control{Dial: func(ctx context.Context) (net.Conn, error) { return guest.Dial(ctx, socket, wire.PortControl) }}
 	if err := c.Shutdown(t.Context()); err == nil || bytes.ContainsRune([]byte(err.Error()), 0x1b) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestGuestThatReadsNothing: who tries again and again to reach a guest that
+// stands still leaves no more behind than a bound.
+func TestGuestThatReadsNothing(t *testing.T) {
+	host, inside := net.Pipe()
+	session, err := guest.NewSession(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _, _ = inside.Close(), session.Close() }()
+	before := runtime.NumGoroutine()
+	var tries sync.WaitGroup
+	for range 2000 {
+		tries.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			defer cancel()
+			if conn, err := session.Open(ctx, wire.PortDial); err == nil {
+				_ = conn.Close()
+				t.Error("it was opened")
+			}
+		})
+	}
+	tries.Wait()
+	if left := runtime.NumGoroutine() - before; left > 300 {
+		t.Errorf("2000 tries left %d goroutines", left)
 	}
 }

@@ -14,8 +14,14 @@ import (
 // Session is the host's end of one serial port: many streams over one. Its
 // methods may be called from any goroutine.
 type Session struct {
-	mux *yamux.Session
+	mux     *yamux.Session
+	opening chan struct{} // a token for each stream that is being opened
 }
+
+// maxOpening bounds the streams that are being opened at a time. A guest that
+// reads nothing lets none of them be; whoever gives up leaves it for as long, so
+// without a bound each further try would leave one more.
+const maxOpening = 64
 
 // NewSession begins to multiplex rw, on which wire.SyncHost has succeeded. The
 // session owns rw from here on.
@@ -24,7 +30,7 @@ func NewSession(rw io.ReadWriteCloser) (*Session, error) {
 	if err != nil {
 		return nil, fmt.Errorf("guest channel: %w", err)
 	}
-	return &Session{mux: mux}, nil
+	return &Session{mux: mux, opening: make(chan struct{}, maxOpening)}, nil
 }
 
 // Open opens a stream to a port of the guest. A port on which nothing listens
@@ -35,9 +41,17 @@ func (s *Session) Open(ctx context.Context, port uint32) (net.Conn, error) {
 		conn net.Conn
 		err  error
 	}
+	select {
+	case s.opening <- struct{}{}:
+	case <-s.Done():
+		return nil, fmt.Errorf("guest channel: port %d: %w", port, yamux.ErrSessionShutdown)
+	case <-ctx.Done():
+		return nil, fmt.Errorf("guest channel: port %d: %w", port, context.Cause(ctx))
+	}
 	// A paused guest reads nothing, so that opening may block for as long.
 	done := make(chan opened, 1)
 	go func() {
+		defer func() { <-s.opening }()
 		conn, err := s.mux.Open()
 		if err == nil {
 			err = wire.WritePort(conn, port)
