@@ -130,7 +130,7 @@ func (w *world) end() {
 func newGuest(t *testing.T, card *os.File) *stack.Stack {
 	t.Helper()
 	plan := network.User()
-	l, err := newLink(card, uint32(plan.MTU), tcpip.LinkAddress(guestMAC()), "", &counters{}, nil)
+	l, err := newLink(card, uint32(plan.MTU), tcpip.LinkAddress(guestMAC()), "", &counters{}, func() {})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -94,7 +94,7 @@ func (l *link) read(deliver func(*buffer.View)) error {
 		l.counters.fromBytes.Add(uint64(size))
 		l.counters.fromPackets.Add(1)
 		deliver(frame)
-		if all := l.counters.fromBytes.Load() + l.counters.toBytes.Load(); all-told >= busyBytes && l.busy != nil {
+		if all := l.counters.fromBytes.Load() + l.counters.toBytes.Load(); all-told >= busyBytes {
 			told = all
 			l.busy()
 		}

@@ -115,6 +115,7 @@ func (t *tcpSide) openedLocked(n int) {
 	before := largest(t.open)
 	t.open += n
 	t.b.counters.open.Add(int64(n))
+	t.b.cfg.Busy()
 	if largest(t.open) != before {
 		t.stack.SetTransportProtocolOption(tcp.ProtocolNumber, bufferRange(t.open))
 		t.stack.SetTransportProtocolOption(tcp.ProtocolNumber, sendRange(t.open))

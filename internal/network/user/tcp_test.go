@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -236,4 +237,20 @@ func TestTCPLimit(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// TestConnectionsAreWork: what connections leave in memory is to be given back
+// after they are made, and after they end.
+func TestConnectionsAreWork(t *testing.T) {
+	to := serve(t, outside4(), echoServer)
+	var calls atomic.Int64
+	w := newWorld(t, func(c *Config) { c.Busy = func() { calls.Add(1) } })
+	conn := w.mustDial(to)
+	made := calls.Load()
+	if made == 0 {
+		t.Error("a connection that is made is no work")
+	}
+	_ = conn.Close()
+	w.eventually("it is over", func() bool { return w.n.Stats().Open == 0 })
+	w.eventually("its end is work", func() bool { return calls.Load() > made })
 }

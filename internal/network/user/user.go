@@ -34,7 +34,8 @@ type Config struct {
 	Plan     network.Plan
 	Settings network.Settings
 	MAC      net.HardwareAddr // of the guest
-	// Busy, where not nil, is called now and then while much is moved.
+	// Busy, where not nil, is called now and then while much is moved, and at the
+	// beginning and the end of each connection: it is work of which memory is left.
 	Busy func()
 	Log  *slog.Logger
 
@@ -69,6 +70,9 @@ func New(cfg Config) *Network {
 		allowPrivate: cfg.Settings.AllowPrivate,
 		own:          []netip.Prefix{cfg.Plan.Guest4.Masked(), cfg.Plan.Guest6.Masked()},
 	})
+	if n.cfg.Busy == nil {
+		n.cfg.Busy = func() {}
+	}
 	if n.cfg.Dial == nil {
 		n.cfg.Dial = dialHost
 	}
