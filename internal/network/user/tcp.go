@@ -169,6 +169,7 @@ func (t *tcpSide) connect(request *tcp.ForwarderRequest) {
 		breakOff(host)
 		return
 	}
+	keepAlive(host)
 	r := newRelay(b, queue, ep, host)
 	t.mu.Lock()
 	closed := t.closed

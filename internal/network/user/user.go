@@ -141,17 +141,23 @@ func hostAddresses() ([]netip.Addr, error) {
 	return out, nil
 }
 
-// keepAlive finds, some day, connections whose peer is gone.
-const keepAlive = 5 * time.Minute
+// keepAliveTime finds, some day, connections whose peer is gone.
+const keepAliveTime = 5 * time.Minute
+
+func keepAlive(host Socket) {
+	if c, ok := host.(*net.TCPConn); ok {
+		_ = c.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: keepAliveTime, Interval: keepAliveTime})
+	}
+}
 
 // dialTimeout bounds one attempt; the guest makes the next itself.
 const dialTimeout = 75 * time.Second
 
 // dialHost dials by a socket of the host; to is a number, nothing is looked up.
 func dialHost(ctx context.Context, proto string, to netip.AddrPort) (Socket, error) {
-	d := net.Dialer{
-		Timeout: dialTimeout, KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: keepAlive, Interval: keepAlive},
-		Control: noBroadcast,
+	d := net.Dialer{Timeout: dialTimeout, KeepAlive: -1} // see keepAlive: the guest waits for its answer first
+	if proto == "udp" {
+		d.Control = noBroadcast
 	}
 	conn, err := d.DialContext(ctx, proto, to.String())
 	if err != nil {
