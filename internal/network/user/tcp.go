@@ -216,7 +216,22 @@ func (t *tcpSide) close() {
 		r.abort()
 	}
 	t.stack.Close()
+	for t.settling() { // one of them may have come to the stack only now
+		for _, e := range t.stack.RegisteredEndpoints() {
+			if ep, ok := e.(*tcp.Endpoint); ok && ep.EndpointState() == tcp.StateSynRecv {
+				ep.Abort()
+			}
+		}
+		time.Sleep(time.Millisecond)
+	}
 	t.stack.Wait()
+}
+
+// settling says whether there are connections that are not yet made.
+func (t *tcpSide) settling() bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return len(t.pending) > 0
 }
 
 // resets says whether a failed dial is answered by a reset: refused, or a
