@@ -34,6 +34,7 @@ type host struct {
 	monitors  map[int]*machine    // the same, by pid
 	guests    map[string]guest    // by VM name; the zero guest boots at once
 	heldError error               // why a lock cannot be asked for
+	afterHeld func()              // called once, when a lock has been asked for
 }
 
 // guest is how a VM behaves.
@@ -277,8 +278,12 @@ func (m *machine) change(f func(*monitor.Status)) {
 func (h *host) Held(lock string) (bool, error) {
 	h.locks.IO("a look at a VM's lock")
 	h.mu.Lock()
-	err := h.heldError
+	err, after := h.heldError, h.afterHeld
+	h.afterHeld = nil
 	h.mu.Unlock()
+	if after != nil {
+		defer after()
+	}
 	if err != nil {
 		return false, err
 	}

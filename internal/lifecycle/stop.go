@@ -95,12 +95,10 @@ func (m *Manager) Kill(ctx context.Context, ref string) (banger.VM, Outcome, err
 	if err != nil {
 		return banger.VM{}, Outcome{}, err
 	}
-	if got == already && !m.isUnderway(m.starting, rec.ID) {
-		vm, remains := m.look(ctx, rec)
-		if !remains {
-			vm = m.lastOf(rec)
+	if got == already {
+		if vm, rests := m.atRest(ctx, rec); rests {
+			return vm, Outcome{}, nil
 		}
-		return vm, Outcome{}, nil
 	}
 	if err := m.Steps.Run(ctx, rec.ID, m.wantStopped("kill.intent", &rec)); err != nil {
 		return banger.VM{}, Outcome{}, plainStep(err)
@@ -124,6 +122,19 @@ func (m *Manager) Kill(ctx context.Context, ref string) (banger.VM, Outcome, err
 		return m.lastOf(rec), out, nil
 	}
 	return m.ended(ctx, &rec, out, answered)
+}
+
+// atRest is a VM that was found stopped; rests is false if it is being started,
+// or has been since.
+func (m *Manager) atRest(ctx context.Context, rec banger.Record) (vm banger.VM, rests bool) {
+	if m.isUnderway(m.starting, rec.ID) {
+		return vm, false
+	}
+	vm, remains := m.look(ctx, rec)
+	if !remains {
+		vm = m.lastOf(rec)
+	}
+	return vm, vm.State != banger.StateRunning && vm.State != banger.StatePaused
 }
 
 // lastOf is a VM that has ended and is no more: what is missing of it was deleted.

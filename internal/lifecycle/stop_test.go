@@ -132,6 +132,22 @@ func TestAVMThatIsMadeAndDeletedDuringAListIsNotBroken(t *testing.T) {
 	})
 }
 
+func TestKillEndsAVMThatIsStartedWhileItIsLookedAt(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.create("a")
+		w.host.mu.Lock()
+		w.host.afterHeld = func() {
+			if _, _, err := w.Start(t.Context(), "a", lifecycle.StartOptions{}, nil); err != nil {
+				t.Error(err)
+			}
+		}
+		w.host.mu.Unlock()
+		if vm, out, err := w.Kill(t.Context(), "a"); err != nil || !out.Changed || vm.State != banger.StateStopped {
+			t.Errorf("%+v, %+v, %v", vm, out, err)
+		}
+	})
+}
+
 // It is on the way out, not broken.
 func TestKillOfAVMThatIsJustBeingDeletedFindsItStopped(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
