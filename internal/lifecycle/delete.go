@@ -22,7 +22,7 @@ func (m *Manager) Delete(ctx context.Context, ref string, force bool) (banger.VM
 		return banger.VM{}, Outcome{}, err
 	}
 	last := m.observe(rec)
-	unlock, err := m.seize(ctx, rec)
+	unlock, err := m.seize(ctx, rec, force)
 	if err != nil {
 		return banger.VM{}, Outcome{}, err
 	}
@@ -54,7 +54,7 @@ func (m *Manager) mayDelete(rec banger.Record, force bool) error {
 
 // remove deletes a VM whatever it is doing.
 func (m *Manager) remove(ctx context.Context, rec banger.Record) error {
-	unlock, err := m.seize(ctx, rec)
+	unlock, err := m.seize(ctx, rec, true)
 	if err != nil {
 		return err
 	}
@@ -65,11 +65,14 @@ func (m *Manager) remove(ctx context.Context, rec banger.Record) error {
 // errDeleted is why a verb is cancelled whose VM is being deleted.
 var errDeleted = errors.New("the VM was deleted")
 
-// seize takes the lock of a VM that is to be deleted, ending what holds it.
-func (m *Manager) seize(ctx context.Context, rec banger.Record) (unlock func(), err error) {
+// seize takes the lock of a VM that is to be deleted, ending the create that
+// holds it and, with force, whatever else does.
+func (m *Manager) seize(ctx context.Context, rec banger.Record, force bool) (unlock func(), err error) {
 	m.cancel(m.creating, rec.ID, errDeleted)
-	m.cancel(m.starting, rec.ID, errDeleted)
-	if m.alive(rec.ID) {
+	if force {
+		m.cancel(m.starting, rec.ID, errDeleted)
+	}
+	if force && m.alive(rec.ID) {
 		m.interrupt(ctx, rec)
 	}
 	return m.acquire(ctx, rec)

@@ -148,6 +148,23 @@ func TestKillEndsAVMThatIsStartedWhileItIsLookedAt(t *testing.T) {
 	})
 }
 
+func TestDeleteWithoutForceLeavesAVMAloneThatIsStartedMeanwhile(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.create("a")
+		w.host.mu.Lock()
+		w.host.afterHeld = func() {
+			if _, _, err := w.Start(t.Context(), "a", lifecycle.StartOptions{}, nil); err != nil {
+				t.Error(err)
+			}
+		}
+		w.host.mu.Unlock()
+		_, _, err := w.Delete(t.Context(), "a", false)
+		wantKind(t, err, banger.KindConflict)
+		settle()
+		w.wantState("a", "running")
+	})
+}
+
 // It is on the way out, not broken.
 func TestKillOfAVMThatIsJustBeingDeletedFindsItStopped(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
