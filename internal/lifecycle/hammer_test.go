@@ -357,7 +357,7 @@ func (c *hammerer) reset(ctx context.Context, name string) {
 	c.asked(ctx, fmt.Sprint("reset, force: ", req.Force), name, func() (fact, error) {
 		_, err := c.c.ResetVM(ctx, name, req, nil)
 		return fact{saw: append(up, "stopped"), passes: append(up, "stopped"), leaves: down}, err
-	}, map[banger.Kind]fact{banger.KindNotFound: {saw: gone}, banger.KindConflict: c.refused(name, "creating", "running", "paused")})
+	}, map[banger.Kind]fact{banger.KindNotFound: {saw: gone}, banger.KindConflict: c.refused(name, "creating", "running", "paused"), banger.KindCancelled: {}})
 }
 
 func (c *hammerer) wait(ctx context.Context, name string) {

@@ -25,19 +25,9 @@ func (m *Manager) Reset(ctx context.Context, ref string, force bool, report bang
 	if err := m.mayReset(rec, force); err != nil {
 		return banger.Detail{}, Outcome{}, err
 	}
-	// Its image may have to be pulled: whoever deletes the VM does not wait for that.
-	ctx, done := m.begin(ctx, m.creating, rec.ID)
-	defer done()
-	var image banger.Image
-	err = m.Steps.Run(ctx, rec.ID, steps.Step{Name: "reset.image", Do: func(ctx context.Context) (err error) {
-		image, err = m.imageOf(ctx, rec, report)
-		return err
-	}})
-	switch {
-	case errors.Is(context.Cause(ctx), errDeleted):
-		return banger.Detail{}, Outcome{}, banger.Errorf(banger.KindCancelled, "VM %s was deleted while it was being reset", rec.Name)
-	case err != nil:
-		return banger.Detail{}, Outcome{}, plainStep(err)
+	image, err := m.imageForReset(ctx, rec, report)
+	if err != nil {
+		return banger.Detail{}, Outcome{}, err
 	}
 	if err := m.endRun(ctx, &rec); err != nil {
 		return banger.Detail{}, Outcome{}, err
@@ -70,6 +60,21 @@ func (m *Manager) mayReset(rec banger.Record, force bool) error {
 		return errBroken(rec, b)
 	}
 	return nil
+}
+
+// imageForReset is the image that a fresh system disk is laid over. It may have
+// to be pulled, and whoever deletes the VM does not wait for that.
+func (m *Manager) imageForReset(ctx context.Context, rec banger.Record, report banger.ProgressFunc) (image banger.Image, err error) {
+	ctx, done := m.begin(ctx, m.creating, rec.ID)
+	defer done()
+	err = m.Steps.Run(ctx, rec.ID, steps.Step{Name: "reset.image", Do: func(ctx context.Context) (err error) {
+		image, err = m.imageOf(ctx, rec, report)
+		return err
+	}})
+	if errors.Is(context.Cause(ctx), errDeleted) {
+		return image, banger.Errorf(banger.KindCancelled, "VM %s was deleted while it was being reset", rec.Name)
+	}
+	return image, plainStep(err)
 }
 
 // imageOf is the image that a VM has, or, if that is in no cache any more, what
