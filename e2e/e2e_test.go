@@ -92,7 +92,7 @@ func newHome(cache string) (*home, error) {
 
 func (h *home) env() []string {
 	return append([]string{
-		"BANGER_HOME=" + h.dir, "BANGER_CACHE=" + h.cache, "HOME=" + h.dir, "TERM=xterm",
+		"BANGER_HOME=" + h.dir, "BANGER_CACHE=" + h.cache, "HOME=" + h.dir, "TERM=xterm", "BANGER_REGISTRIES_DEFAULT=none",
 		"PATH=" + bin + ":" + os.Getenv("PATH"),
 	}, h.extra...)
 }
@@ -245,6 +245,7 @@ func TestStories(t *testing.T) {
 			"freeport":     freePort,
 			"outside":      outside,
 			"rss":          rss,
+			"registry":     startRegistry,
 		},
 	})
 }

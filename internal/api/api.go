@@ -35,6 +35,8 @@ const (
 	RouteOperation       = "/v1/operations/{id}"        // GET → Operation; DELETE cancels → Operation
 	RouteOperationEvents = "/v1/operations/{id}/events" // GET → NDJSON of Operation until it has ended; raw
 	RouteImages          = "/v1/images"                 // GET → []banger.Image, those in the cache
+	RouteImageLookup     = "/v1/images/lookup"          // GET ?ref= → ImageLookup
+	RouteImagePull       = "/v1/images/pull"            // POST PullRequest → 202 Operation
 	RouteKernels         = "/v1/kernels"                // GET → []banger.Kernel, those in the cache
 	RouteVMLogs          = "/v1/vms/{ref}/logs"         // GET ?source=&follow=&since=&tail=&places=&after= → text/plain, the console, a time stamp a line; raw
 	RouteVMClock         = "/v1/vms/{ref}/clock"        // POST → ClockReply: the guest's clock is set to the host's
@@ -116,6 +118,28 @@ type WaitReply struct {
 	Reached bool `json:"reached"`
 }
 
+// ImageLookup says what a name of an image stands for, without asking anybody.
+type ImageLookup struct {
+	Image *banger.Image `json:"image"` // null if it is not here
+	Hosts []string      `json:"hosts"` // registries that a pull of it would ask, in order
+}
+
+// PullRequest asks for the newest image of a name.
+type PullRequest struct {
+	Reference string `json:"reference"` // a registry's, or an entry of the catalog
+	// Credentials are for this pull alone, by host; the daemon keeps none.
+	Credentials map[string]RegistryCredential `json:"credentials,omitempty"`
+	Leash       bool                          `json:"leash,omitempty"` // as of a CreateRequest; a later pull goes on where this one was
+}
+
+// RegistryCredential is what a registry lets in.
+type RegistryCredential struct {
+	Username      string `json:"username,omitempty"`
+	Password      string `json:"password,omitempty"`
+	IdentityToken string `json:"identity_token,omitempty"`
+	RegistryToken string `json:"registry_token,omitempty"`
+}
+
 // PortsRequest names ports to publish: all of them, or none after an error.
 type PortsRequest struct {
 	Ports []banger.Port `json:"ports"` // a host_port of 0 is a free one
@@ -160,10 +184,11 @@ const (
 type Operation struct {
 	ID       string           `json:"id"`
 	Kind     string           `json:"kind"`   // create, start, restart, reset; about something else than a VM: "image pull"
-	Target   string           `json:"target"` // name of the VM
+	Target   string           `json:"target"` // name of the VM, or the image as it was asked for
 	Status   OperationStatus  `json:"status"`
 	Progress *banger.Progress `json:"progress,omitempty"` // the last report
 	Result   *banger.Detail   `json:"result,omitempty"`   // when done
+	Image    *banger.Image    `json:"image,omitempty"`    // when a pull is done
 	Changed  bool             `json:"changed"`            // when done: false if it already was so
 	Note     string           `json:"note,omitempty"`
 	Error    *banger.Error    `json:"error,omitempty"` // when failed or cancelled

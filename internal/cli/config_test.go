@@ -71,7 +71,7 @@ func TestConfigShow(t *testing.T) {
 	w.set("\n[daemon]\nidle_timeout = '1h'\n")
 	w.env["BANGER_DEFAULTS_VCPUS"] = "2"
 	got := w.run("config", "show")
-	for _, want := range []string{`daemon.idle_timeout    "1h"      ` + w.layout.ConfigFile() + ":3", "defaults.vcpus         2         BANGER_DEFAULTS_VCPUS", `defaults.image         "debian"  default`} {
+	for _, want := range []string{`daemon.idle_timeout    "1h"         ` + w.layout.ConfigFile() + ":3", "defaults.vcpus         2            BANGER_DEFAULTS_VCPUS", `defaults.image         "debian"     default`} {
 		if !strings.Contains(got.stdout, want) {
 			t.Errorf("%q is not in\n%s%s", want, got.stdout, got.stderr)
 		}

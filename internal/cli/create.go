@@ -10,6 +10,9 @@ import (
 // create has the daemon make a VM, and start it if the request says so, and
 // shows how far it is.
 func (a *app) create(ctx context.Context, req api.CreateRequest) (banger.Detail, error) {
+	if err := a.prepareImage(ctx, req.Spec.Image); err != nil {
+		return banger.Detail{}, err
+	}
 	d, err := a.connect(ctx)
 	if err != nil {
 		return banger.Detail{}, err

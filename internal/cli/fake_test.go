@@ -46,6 +46,7 @@ type world struct {
 	progress   []banger.Progress
 	entrypoint []string
 	cmd        []string
+	lookup     api.ImageLookup
 	noMonitor  bool     // VMs have no monitor socket
 	interrupt  int      // operations take until they are cancelled, and when so many are followed this process gets a SIGINT
 	followed   int      // operations, until they are cancelled
@@ -95,6 +96,10 @@ func (w *world) withDaemon() *world {
 			out = append(out, vm.VM)
 		}
 		reply(rw, 200, out)
+	}))
+	mux.HandleFunc("GET "+api.RouteImageLookup, func(rw http.ResponseWriter, _ *http.Request) { reply(rw, 200, w.lookup) })
+	mux.HandleFunc("POST "+api.RouteImagePull, w.verb("pull", func(rw http.ResponseWriter, _ string) {
+		w.begin(rw, &api.Operation{Kind: "image pull", Target: "mine", Status: api.OperationDone, Image: &banger.Image{Name: "mine", Digest: "sha256:abc"}})
 	}))
 	mux.HandleFunc("POST "+api.RouteVMs, w.verb("create", w.create))
 	mux.HandleFunc("GET "+api.RouteVM, w.verb("show", func(rw http.ResponseWriter, ref string) {

@@ -33,6 +33,9 @@ type runOptions struct {
 	tty     bool
 	timeout time.Duration
 	argv    []string // after --
+
+	entrypoint   string // in place of the image's, if it was given
+	reEntrypoint bool
 }
 
 func newRunCommand(a *app) *cobra.Command {
@@ -49,6 +52,7 @@ shell, on a terminal if this is one.
   banger run --rm -- make test
   banger run --rm -t -- top
   banger run -d --name web --memory 2GiB
+  banger run --rm --image alpine:3 -- cat /etc/os-release
   printf abc | banger run --rm -- wc -c
 
 Exit code: the command's; 126 if it cannot be run, 127 if it is not there, 128+N after signal N, 125 for every
@@ -69,6 +73,7 @@ failure of banger's own, 130 when interrupted before the command runs.`,
 	flags.BoolVarP(&opts.detach, "detach", "d", false, "start the VM, print its name and run nothing")
 	flags.BoolVarP(&opts.tty, "tty", "t", false, "give the command a terminal; stdin need not be one")
 	flags.BoolP("interactive", "i", false, "accepted and changes nothing: stdin is always connected")
+	flags.StringVar(&opts.entrypoint, "entrypoint", "", "program that CMD goes to, in place of the image's entrypoint and command; \"\" is none")
 	flags.Var(&durationValue{&opts.timeout}, "timeout", "how long the boot may take, such as 90s")
 	return cmd
 }
@@ -87,6 +92,8 @@ func (o *runOptions) takeArguments(cmd *cobra.Command, args []string) error {
 		return usageError(cmd, "--detach runs no command, and %q is one", o.argv[0])
 	case o.detach && o.remove:
 		return usageError(cmd, "--rm deletes the VM as soon as banger ends, and --detach lets it end at once")
+	case o.detach && cmd.Flags().Changed("entrypoint"):
+		return usageError(cmd, "--entrypoint is for a command, and --detach runs none")
 	case o.detach && o.tty:
 		return usageError(cmd, "--tty is for a command, and --detach runs none")
 	}
@@ -95,7 +102,7 @@ func (o *runOptions) takeArguments(cmd *cobra.Command, args []string) error {
 
 // complete also settles what hangs on several flags.
 func (o *runOptions) complete(cmd *cobra.Command) error {
-	o.spec.Ephemeral = o.remove
+	o.spec.Ephemeral, o.reEntrypoint = o.remove, cmd.Flags().Changed("entrypoint")
 	if o.remove && len(o.argv) > 0 && !cmd.Flags().Changed("init") {
 		o.spec.Init = banger.InitNone
 	}
@@ -174,6 +181,12 @@ func (a *app) tryDelete(ctx context.Context, id string) error {
 // command is what run runs in vm.
 func (o *runOptions) command(a *app, vm banger.Detail) guestCommand {
 	c := guestCommand{vm: vm, tty: o.tty}
+	if o.reEntrypoint {
+		vm.Entrypoint, vm.Cmd = nil, nil
+		if o.entrypoint != "" {
+			vm.Entrypoint = []string{o.entrypoint}
+		}
+	}
 	switch {
 	case len(o.argv) > 0:
 		c.argv = slices.Concat(vm.Entrypoint, o.argv)

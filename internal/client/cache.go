@@ -3,6 +3,7 @@ package client
 import (
 	"context"
 	"net/http"
+	"net/url"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
@@ -16,4 +17,19 @@ func (c *Client) ListImages(ctx context.Context) ([]banger.Image, error) {
 // ListKernels is all kernels in the cache, the newest first.
 func (c *Client) ListKernels(ctx context.Context) ([]banger.Kernel, error) {
 	return ask[[]banger.Kernel](ctx, c, request{method: http.MethodGet, path: api.RouteKernels})
+}
+
+// LookupImage is what a name of an image stands for, without asking anybody.
+func (c *Client) LookupImage(ctx context.Context, ref string) (api.ImageLookup, error) {
+	return ask[api.ImageLookup](ctx, c, request{method: http.MethodGet, path: api.RouteImageLookup, query: url.Values{"ref": {ref}}})
+}
+
+// PullImage gets the newest image of a name, and returns when that is done;
+// progress may be nil.
+func (c *Client) PullImage(ctx context.Context, req api.PullRequest, progress banger.ProgressFunc) (api.Operation, error) {
+	op, err := ask[api.Operation](ctx, c, request{method: http.MethodPost, path: api.RouteImagePull, body: req})
+	if err != nil {
+		return op, err
+	}
+	return c.follow(ctx, op, req.Leash, progress)
 }

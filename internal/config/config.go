@@ -21,10 +21,12 @@ import (
 
 // Config is every setting, with its default where nobody has set it.
 type Config struct {
-	Defaults Defaults
-	Network  Network
-	Daemon   Daemon
-	Sync     []banger.Sync // files of the user's for new VMs, one for each [[sync]]
+	Defaults   Defaults
+	Network    Network
+	Daemon     Daemon
+	Registries Registries
+	Images     Images
+	Sync       []banger.Sync // files of the user's for new VMs, one for each [[sync]]
 
 	from map[string]string // where a key that is set was set, by its name
 }
@@ -47,6 +49,19 @@ type Defaults struct {
 type Network struct {
 	AllowPrivate bool     // guests reach private addresses
 	DNS          []string // resolvers as IP or IP:port, asked in turn; none: the host's
+}
+
+// Registries are where images come from.
+type Registries struct {
+	Default   string   // of references without a host; "": they name nothing
+	Mirrors   []string // HOST=MIRROR, asked before the host
+	PlainHTTP []string // hosts that are asked without TLS, beside the loopback ones
+}
+
+// Images bound what an image may hold.
+type Images struct {
+	MaxSize    banger.Bytes // of its files together
+	MaxEntries int
 }
 
 // Daemon is how the daemon behaves.
@@ -99,9 +114,11 @@ func Default() Config {
 			Disk: banger.DefaultDisk, Work: banger.DefaultWork,
 			Net: banger.NetUser, Init: banger.InitAuto, VMM: banger.VMMAuto,
 		},
-		Network: Network{AllowPrivate: true},
-		Daemon:  Daemon{IdleTimeout: 10 * time.Minute, LogLevel: slog.LevelInfo},
-		from:    map[string]string{},
+		Network:    Network{AllowPrivate: true},
+		Registries: Registries{Default: "docker.io"},
+		Images:     Images{MaxSize: 64 * banger.GiB, MaxEntries: 1_000_000},
+		Daemon:     Daemon{IdleTimeout: 10 * time.Minute, LogLevel: slog.LevelInfo},
+		from:       map[string]string{},
 	}
 }
 

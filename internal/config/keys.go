@@ -1,6 +1,7 @@
 package config
 
 import (
+	"cmp"
 	"fmt"
 	"log/slog"
 	"math"
@@ -172,6 +173,36 @@ var keys = []Key{
 		},
 	},
 	{
+		Name: "registries.default", Doc: "Registry of images that are named without one, or none.", kind: text,
+		get: func(c *Config) any { return cmp.Or(c.Registries.Default, "none") },
+		set: func(c *Config, v any) error {
+			c.Registries.Default = v.(string)
+			if v == "none" || v == "" {
+				c.Registries.Default = ""
+				return nil
+			}
+			return hostname(v.(string))
+		},
+	},
+	hostsKey("registries.mirrors", "Mirrors of registries, each as \"docker.io=mirror.example:5000\"; they are asked first, in their order.",
+		func(c *Config) *[]string { return &c.Registries.Mirrors }, mirror),
+	hostsKey("registries.plain_http", "Registries that are asked without TLS, each as host or host:port; loopback ones always are.",
+		func(c *Config) *[]string { return &c.Registries.PlainHTTP }, hostname),
+	sizeKey("images.max_size", "What the files of an image may hold together, with a unit.",
+		func(c *Config) *banger.Bytes { return &c.Images.MaxSize }, banger.MiB, banger.MaxDisk, false),
+	{
+		Name: "images.max_entries", Doc: "How many files, directories and links the layers of an image may have together. Each takes some 500 bytes of memory.", kind: number,
+		get: func(c *Config) any { return int64(c.Images.MaxEntries) },
+		set: func(c *Config, v any) error {
+			n := v.(int64)
+			if n < 1 || n > 100_000_000 {
+				return fmt.Errorf("%d must be from 1 to 100000000", n)
+			}
+			c.Images.MaxEntries = int(n)
+			return nil
+		},
+	},
+	{
 		Name: "daemon.idle_timeout", Doc: "How long the daemon stays after the last running VM, client and operation, such as 10m; \"0\" is for ever.", kind: text,
 		get: func(c *Config) any { return writeDuration(c.Daemon.IdleTimeout) },
 		set: func(c *Config, v any) error {
@@ -285,6 +316,39 @@ func choiceKey[T ~string](name, doc string, at func(*Config) *T, choices ...T) K
 			return nil
 		},
 	}
+}
+
+func hostsKey(name, doc string, at func(*Config) *[]string, check func(string) error) Key {
+	return Key{
+		Name: name, Doc: doc, kind: list,
+		get: func(c *Config) any { return append([]string{}, *at(c)...) },
+		set: func(c *Config, v any) error {
+			hosts := v.([]string)
+			for _, h := range hosts {
+				if err := check(h); err != nil {
+					return err
+				}
+			}
+			*at(c) = hosts
+			return nil
+		},
+	}
+}
+
+// hostname is a registry's host, with a port or without.
+func hostname(s string) error {
+	if s == "" || strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune("/=@", r) }) {
+		return fmt.Errorf("%q must be a registry's host, such as docker.io or 127.0.0.1:5000", s)
+	}
+	return nil
+}
+
+func mirror(s string) error {
+	of, by, _ := strings.Cut(s, "=")
+	if hostname(of) != nil || hostname(by) != nil {
+		return fmt.Errorf("%q must be a registry and its mirror, such as docker.io=mirror.example:5000", s)
+	}
+	return nil
 }
 
 // reference names an image or a kernel; whether there is one the daemon says.

@@ -73,10 +73,10 @@ func Run(ctx context.Context, cfg Config) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	cached := openCache(cfg)
 	events := &event.Log{Owner: os.Getuid(), Rows: db, Log: cfg.Log}
 	settings := newSettings(cfg, func() { events.Emit(ctx, banger.Event{Type: banger.EventConfigReloaded}) })
 	defer settings.follow()()
+	cached := openCache(cfg, settings)
 	observed := &observation{events: events}
 	vms, err := wire(cfg, settings, db, cached, observed)
 	if err != nil {
@@ -113,10 +113,12 @@ type cache struct {
 	archive *apt.Root
 }
 
-func openCache(cfg Config) cache {
+func openCache(cfg Config, settings *settings) cache {
 	root := apt.New(cfg.Layout.Apt(), apt.Suite, apt.DetectSources(), cfg.Log)
+	images := image.New(cfg.Layout, image.Catalog())
+	images.Settings = settings.images
 	return cache{
-		images:  image.New(cfg.Layout, image.Catalog()),
+		images:  images,
 		kernels: kernel.New(cfg.Layout, root, kernel.EmbeddedAgent(), cfg.Log),
 		archive: root,
 	}
@@ -163,7 +165,7 @@ func serve(ctx context.Context, cfg Config, settings *settings, vms *lifecycle.M
 		return err
 	}
 	srv := server.New(server.Config{
-		VMs: vms, Images: home.images, Kernels: home.kernels, Doctor: home, Space: home.space, Operations: ops,
+		VMs: vms, Images: images{home.images}, Kernels: home.kernels, Doctor: home, Space: home.space, Operations: ops,
 		Events: observed.events, Metrics: observed.metrics, Stop: stop,
 		Version: version.String(), Build: version.This(), PID: os.Getpid(), Since: time.Now(), Log: cfg.Log,
 	})

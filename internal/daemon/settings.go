@@ -8,6 +8,9 @@ import (
 	"time"
 
 	"banger.dev/banger/internal/config"
+	"banger.dev/banger/internal/image"
+	"banger.dev/banger/internal/image/layer"
+	"banger.dev/banger/internal/image/oci"
 	"banger.dev/banger/internal/lifecycle"
 )
 
@@ -44,6 +47,15 @@ func (s *settings) current() config.Config {
 func (s *settings) network() lifecycle.Network {
 	n := s.current().Network
 	return lifecycle.Network{AllowPrivate: n.AllowPrivate, DNS: n.DNS}
+}
+
+// images is for what is pulled from now on.
+func (s *settings) images() image.Settings {
+	c := s.current()
+	return image.Settings{
+		Registries: oci.Settings{Default: c.Registries.Default, Mirrors: c.Registries.Mirrors, PlainHTTP: c.Registries.PlainHTTP},
+		Limits:     layer.Limits{Entries: c.Images.MaxEntries, Size: c.Images.MaxSize},
+	}
 }
 
 func (s *settings) idleTimeout() time.Duration { return s.current().Daemon.IdleTimeout }

@@ -1,19 +1,19 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/hold"
-	"banger.dev/banger/internal/image/ext4"
 	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/userns"
 )
 
 func newHolds(dir string) *hold.Table { return &hold.Table{Dir: filepath.Join(dir, "users")} }
@@ -61,8 +61,7 @@ func (s *Store) Entries(context.Context) ([]banger.CacheEntry, error) {
 	for _, hex := range digests {
 		e := banger.CacheEntry{Kind: banger.CacheImage, Name: hex[:minDigits], Digest: "sha256:" + hex, Path: s.dir(hex)}
 		for _, ref := range refs[e.Digest] {
-			name, _, _ := strings.Cut(ref, "@")
-			e.Name, e.Current = name, e.Current || s.isCurrent(ref)
+			e.Name, e.Current = ref.shown(), e.Current || s.isCurrent(ref.file)
 		}
 		if e.Holders, err = s.images.Holders(hex); err != nil {
 			return nil, err
@@ -77,20 +76,32 @@ func (s *Store) Entries(context.Context) ([]banger.CacheEntry, error) {
 func (s *Store) isCurrent(ref string) bool {
 	name, _, made := strings.Cut(ref, "@")
 	builder, ok := s.catalog[name]
-	return !made || ok && ref == catalogKey(name, builder)
+	return !made || strings.HasPrefix(ref, referencePrefix) || ok && ref == catalogKey(name, builder)
 }
 
-// refs are the names of all references, by the digest that they name.
-func (s *Store) refs() (map[string][]string, error) {
+// named is a reference, by the name of its file.
+type named struct {
+	file string
+	name string // of a registry's image
+}
+
+// shown is what people call it.
+func (n named) shown() string {
+	file, _, _ := strings.Cut(n.file, "@")
+	return cmp.Or(n.name, file)
+}
+
+// refs are all references, by the digest that they name.
+func (s *Store) refs() (map[string][]named, error) {
 	entries, err := os.ReadDir(filepath.Dir(s.refFile("")))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	byDigest := map[string][]string{}
+	byDigest := map[string][]named{}
 	for _, e := range entries {
 		var r reference
 		if name, ok := strings.CutSuffix(e.Name(), ".json"); ok && readJSON(s.refFile(name), &r) == nil {
-			byDigest[r.Digest] = append(byDigest[r.Digest], name)
+			byDigest[r.Digest] = append(byDigest[r.Digest], named{name, r.Name})
 		}
 	}
 	return byDigest, nil
@@ -132,15 +143,48 @@ func (s *Store) Remove(ctx context.Context, digest string) error {
 		return err
 	}
 	away := filepath.Join(s.layout.Images(), "tmp", "removed-"+hex)
-	if err := errors.Join(makeDirs(filepath.Dir(away)), ext4.RemoveTree(ctx, away)); err != nil {
+	if err := errors.Join(makeDirs(filepath.Dir(away)), userns.RemoveAll(ctx, away)); err != nil {
 		return err
 	}
 	if err := s.images.Remove(ctx, hex, func() error { return os.Rename(s.dir(hex), away) }); err != nil {
 		return fmt.Errorf("remove the image %s: %w", digest, err)
 	}
-	errs := []error{ext4.RemoveTree(ctx, away)}
-	for _, ref := range slices.Sorted(slices.Values(refs["sha256:"+hex])) {
-		errs = append(errs, os.Remove(s.refFile(ref)))
+	errs := []error{userns.RemoveAll(ctx, away)}
+	for _, ref := range refs["sha256:"+hex] {
+		errs = append(errs, os.Remove(s.refFile(ref.file)))
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, s.sweepLayers())...)
+}
+
+// sweepLayers removes the layers that no image is made of, unless something is
+// being made: it may need them, and the next removal sees to the rest.
+func (s *Store) sweepLayers() error {
+	var failed []error
+	for _, making := range namesIn(filepath.Join(s.layout.Images(), "tmp"), &failed) {
+		unlock, err := tryLock(s.lockFile(making))
+		if err != nil {
+			return nil
+		}
+		defer unlock()
+	}
+	needed := map[string]bool{}
+	digests, err := s.digests()
+	if err != nil {
+		return err
+	}
+	for _, hex := range digests {
+		var m manifest
+		if err := readJSON(filepath.Join(s.dir(hex), "manifest.json"), &m); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		for _, l := range m.Layers {
+			needed[paths.DigestDir(l)] = true
+		}
+	}
+	for _, name := range namesIn(s.layersDir(), &failed) {
+		if !needed[name] {
+			failed = append(failed, os.Remove(filepath.Join(s.layersDir(), name)))
+		}
+	}
+	return errors.Join(failed...)
 }

@@ -26,13 +26,15 @@ const (
 
 // manifest is manifest.json.
 type manifest struct {
-	Version int `json:"version"`
+	Version int      `json:"version"`
+	Layers  []string `json:"layers,omitempty"` // digests of what is kept of it in layers/
 	banger.Image
 }
 
 // reference is refs/<name>.json.
 type reference struct {
 	Digest string `json:"digest"`
+	Name   string `json:"name,omitempty"` // of a registry's image, as the user called it
 }
 
 var hexDigestRE = regexp.MustCompile(`^[0-9a-f]{64}$`)
@@ -93,15 +95,19 @@ func (s *Store) lookUp(ref string) (banger.Image, error) {
 	if !hexDigestRE.MatchString(paths.DigestDir(r.Digest)) {
 		return banger.Image{}, damaged(s.refFile(ref), errors.New("it holds no digest"))
 	}
-	return s.load(r.Digest)
+	img, err := s.load(r.Digest)
+	if r.Name != "" {
+		img.Name = r.Name
+	}
+	return img, err
 }
 
 // setRef makes a reference file name an image.
-func (s *Store) setRef(ref, digest string) error {
+func (s *Store) setRef(ref string, to reference) error {
 	if err := makeDirs(filepath.Dir(s.refFile(ref))); err != nil {
 		return err
 	}
-	return writeJSON(s.refFile(ref), reference{Digest: digest})
+	return writeJSON(s.refFile(ref), to)
 }
 
 func readJSON(path string, into any) error {

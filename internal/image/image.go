@@ -6,8 +6,10 @@
 // Under the cache's images/:
 //
 //	<64 hex digits>/rootfs.ext4, manifest.json   one image
+//	layers/<64 hex digits>                       a layer as a registry has it; .part: not whole
 //	refs/<name>.json                             the digest of a local name
 //	refs/<name>@<key>.json                       the digest of a catalog entry as it is now
+//	refs/ref@<key>.json                          the digest of a registry's reference when it was pulled
 //	users/<64 hex digits>/                       a link for each VM that needs that image
 //	locks/<key>                                  held by whoever makes that image
 //	tmp/<key>/                                   its half-made files
@@ -21,6 +23,7 @@ import (
 	"io"
 	"regexp"
 	"sync"
+	"time"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/apt"
@@ -49,6 +52,11 @@ func Catalog() map[string]Builder {
 
 // Store is the images in one cache. It is safe for concurrent use.
 type Store struct {
+	// Settings are asked for at each use; nil: no registry is asked.
+	Settings func() Settings
+	// Stall is how long a registry may be silent; 0 is oci.DefaultStall.
+	Stall time.Duration
+
 	layout    paths.Layout
 	catalog   map[string]Builder
 	images    *hold.Table // which VMs need which image
@@ -69,6 +77,8 @@ type Config struct {
 	User         string   `json:"user,omitempty"`
 	Entrypoint   []string `json:"entrypoint,omitempty"`
 	Cmd          []string `json:"cmd,omitempty"`
+
+	layers []string // digests of what it is made of, where that is kept
 }
 
 // nameRE is a local name: it is part of a file's name, and has no '@' or ':',

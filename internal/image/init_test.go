@@ -2,8 +2,11 @@ package image
 
 import (
 	"archive/tar"
+	"bytes"
 	"strings"
 	"testing"
+
+	"banger.dev/banger/internal/image/layer"
 )
 
 func TestInitIsFound(t *testing.T) {
@@ -38,11 +41,21 @@ func TestInitIsFound(t *testing.T) {
 		"the later member counts":  {"", []tar.Header{program("sbin/init"), data("sbin/init")}},
 		"a directory by this name": {"", []tar.Header{{Name: "sbin/init/", Typeflag: tar.TypeDir, Mode: 0o755}}},
 	} {
-		found := &inits{}
+		var buf bytes.Buffer
+		w := tar.NewWriter(&buf)
 		for i := range c.members {
-			found.visit(&c.members[i])
+			if err := w.WriteHeader(&c.members[i]); err != nil {
+				t.Fatal(err)
+			}
 		}
-		if got := found.first(); got != c.want {
+		if err := w.Close(); err != nil {
+			t.Fatal(err)
+		}
+		tree := layer.New(layer.DefaultLimits())
+		if err := tree.Read(&buf, nil); err != nil {
+			t.Fatal(name, err)
+		}
+		if got := initOf(tree); got != c.want {
 			t.Errorf("%s: %q, not %q", name, got, c.want)
 		}
 	}

@@ -52,15 +52,18 @@ func (s *Store) named(ctx context.Context) ([]banger.Image, map[string]bool, err
 	list, named := []banger.Image{}, map[string]bool{}
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), ".json")
-		if !ok || !nameRE.MatchString(name) {
+		if !ok || !nameRE.MatchString(name) && !strings.HasPrefix(name, referencePrefix) {
 			continue
 		}
-		img, err := s.local(name)
+		img, err := s.lookUp(name)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDamaged) {
 			continue
 		}
 		if err != nil {
 			return nil, nil, err
+		}
+		if nameRE.MatchString(name) {
+			img.Name = name
 		}
 		list, named[img.Digest] = append(list, img), true
 	}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,9 +16,10 @@ import (
 )
 
 // Resolve gives the image that ref names: a local name, a digest (or at least
-// 12 digits of one), or an entry of the catalog, which is pulled unless it is
-// here. Once it is here, Resolve needs no network and reads a few small files.
-// It is KindNotFound when nothing has that name.
+// 12 digits of one), an entry of the catalog, or a reference of a registry's;
+// the last two are pulled unless they are here. Once it is here, Resolve needs
+// no network and reads a few small files. It is KindNotFound when nothing has
+// that name.
 func (s *Store) Resolve(ctx context.Context, ref string, report banger.ProgressFunc) (banger.Image, error) {
 	if img, ok, err := s.Have(ctx, ref); ok || err != nil {
 		return img, err
@@ -27,9 +27,7 @@ func (s *Store) Resolve(ctx context.Context, ref string, report banger.ProgressF
 	if builder, ok := s.catalog[ref]; ok {
 		return s.pull(ctx, ref, builder, report)
 	}
-	names := slices.Sorted(maps.Keys(s.catalog))
-	return banger.Image{}, banger.Errorf(banger.KindNotFound, "no image %q: not a local name or digest, not in the catalog (%s)", ref, strings.Join(names, ", ")).
-		WithNext("the same with --image %s", banger.DefaultImage)
+	return s.pullReference(ctx, ref, nil, report)
 }
 
 // Have is the image that Resolve gives if it is here; ok is false if Resolve
@@ -41,6 +39,8 @@ func (s *Store) Have(_ context.Context, ref string) (img banger.Image, ok bool, 
 	}
 	if builder, ok := s.catalog[ref]; ok {
 		looks = append(looks, func() (banger.Image, error) { return s.made(catalogKey(ref, builder)) })
+	} else if parsed, err := s.settings().Registries.Parse(ref); err == nil {
+		looks = append(looks, func() (banger.Image, error) { return s.made(referenceKey(parsed)) })
 	}
 	for _, look := range looks {
 		if img, err = look(); !errors.Is(err, fs.ErrNotExist) {
@@ -50,8 +50,8 @@ func (s *Store) Have(_ context.Context, ref string) (img banger.Image, ok bool, 
 	return banger.Image{}, false, nil
 }
 
-// made is the image of a catalog entry. One that is damaged is as good as none:
-// it can be made again.
+// made is the image of a catalog entry or a reference. One that is damaged is
+// as good as none: it can be made again.
 func (s *Store) made(key string) (banger.Image, error) {
 	img, err := s.lookUp(key)
 	if errors.Is(err, errDamaged) {
@@ -132,7 +132,7 @@ func (s *Store) pull(ctx context.Context, name string, b Builder, report banger.
 	if err != nil {
 		return banger.Image{}, err
 	}
-	return img, s.setRef(key, img.Digest)
+	return img, s.setRef(key, reference{Digest: img.Digest})
 }
 
 // build runs a builder and adds what it writes.

@@ -179,7 +179,7 @@ func TestResolveNothing(t *testing.T) {
 		}
 	}
 	_, err := store.Resolve(t.Context(), "nope", nil)
-	if err == nil || err.Error() != `no image "nope": not a local name or digest, not in the catalog (stub)` {
+	if err == nil || err.Error() != `no image "nope": not a local name or digest, not in the catalog (stub), and not in a registry: "nope" has no host, and there is no default registry` {
 		t.Error(err)
 	}
 	if list, err := store.List(t.Context()); err != nil || list == nil || len(list) != 0 {
@@ -247,7 +247,7 @@ func TestKilledBuild(t *testing.T) {
 	go func() { _ = child.Wait(); close(dead) }()
 	half := filepath.Join(layout.Images(), "tmp", "stub@1", "out")
 	for {
-		trees, _ := filepath.Glob(filepath.Join(half, ".*.tree", "root", "sbin", "init"))
+		trees, _ := filepath.Glob(filepath.Join(half, ".rootfs.ext4.*.tmp"))
 		if len(trees) > 0 {
 			break
 		}

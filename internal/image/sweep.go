@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"banger.dev/banger/internal/image/ext4"
+	"banger.dev/banger/internal/userns"
 )
 
 // Leftovers are the half-made files of images and templates whose maker is
@@ -24,7 +24,7 @@ func (s *Store) Leftovers(ctx context.Context) ([]string, error) {
 
 // Sweep removes the Leftovers.
 func (s *Store) Sweep(ctx context.Context) error {
-	return s.abandoned(ctx, func(path string) error { return ext4.RemoveTree(ctx, path) })
+	return s.abandoned(ctx, func(path string) error { return userns.RemoveAll(ctx, path) })
 }
 
 // abandoned calls each with every half-made file whose maker is dead, while the

@@ -34,7 +34,7 @@ func (s *Store) Template(ctx context.Context, size banger.Bytes) (string, error)
 	if err := makeDirs(s.layout.Templates()); err != nil {
 		return "", err
 	}
-	if err := ext4.Sweep(ctx, path); err != nil {
+	if err := ext4.Sweep(path); err != nil {
 		return "", err
 	}
 	return path, ext4.Empty(ctx, path, ext4.Options{Size: size, Label: "banger-work"})

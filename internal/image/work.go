@@ -17,6 +17,8 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/image/ext4"
+	"banger.dev/banger/internal/image/layer"
+	"banger.dev/banger/internal/userns"
 )
 
 // work is the making of one image: its lock is held and its directory is empty.
@@ -38,7 +40,7 @@ func (s *Store) begin(ctx context.Context, key, name string, report banger.Progr
 		return nil, err
 	}
 	w := &work{store: s, name: name, dir: filepath.Join(s.layout.Images(), "tmp", key), report: report, unlock: unlock}
-	err = errors.Join(s.Sweep(ctx), ext4.RemoveTree(ctx, w.dir))
+	err = errors.Join(s.Sweep(ctx), userns.RemoveAll(ctx, w.dir))
 	if err == nil {
 		err = makeDirs(w.dir)
 	}
@@ -59,36 +61,46 @@ const endTimeout = time.Minute
 func (w *work) end() {
 	ctx, cancel := context.WithTimeout(context.Background(), endTimeout)
 	defer cancel()
-	_ = ext4.RemoveTree(ctx, w.dir)
+	_ = userns.RemoveAll(ctx, w.dir)
 	w.unlock()
 }
 
 // add makes the image of a tar and moves it to its place.
 func (w *work) add(ctx context.Context, r io.Reader, config Config) (banger.Image, error) {
+	stream := &stream{r: r, sum: sha256.New(), report: w.report}
 	if config.Architecture == "" {
 		config.Architecture = runtime.GOARCH
 	}
+	return w.make(ctx, config, func(path string, limits layer.Limits, opts ext4.Options) (*layer.Tree, string, error) {
+		tree, err := ext4.FromTar(ctx, path, stream, limits, opts)
+		if err != nil {
+			return nil, "", err
+		}
+		said, err := json.Marshal(config)
+		stream.sum.Write(said)
+		return tree, "sha256:" + hex.EncodeToString(stream.sum.Sum(nil)), err
+	})
+}
+
+// make makes an image, whose file system write writes and whose digest it
+// tells, and moves it to its place.
+func (w *work) make(ctx context.Context, config Config, write func(string, layer.Limits, ext4.Options) (*layer.Tree, string, error)) (banger.Image, error) {
 	out := filepath.Join(w.dir, "out")
 	if err := os.Mkdir(out, 0o755); err != nil {
 		return banger.Image{}, err
 	}
-	m := manifest{Version: manifestVersion, Image: banger.Image{
+	m := manifest{Version: manifestVersion, Layers: config.layers, Image: banger.Image{
 		Name: w.name, Source: config.Source, Size: banger.DefaultDisk, Created: time.Now().UTC().Truncate(time.Second), Architecture: config.Architecture,
 		Env: config.Env, Workdir: config.Workdir, User: config.User, Entrypoint: config.Entrypoint, Cmd: config.Cmd,
 	}}
-	stream := &stream{r: r, sum: sha256.New(), report: w.report}
-	found := &inits{}
-	err := ext4.FromTar(ctx, filepath.Join(out, rootFS), stream, ext4.Options{Size: m.Size, Label: "banger-root", Visit: found.visit})
+	tree, digest, err := write(filepath.Join(out, rootFS), w.store.settings().Limits, ext4.Options{Size: m.Size, Label: "banger-root"})
+	if err == nil {
+		err = ctx.Err()
+	}
 	if err != nil {
 		return banger.Image{}, fmt.Errorf("make the image %s: %w", w.name, err)
 	}
-	said, err := json.Marshal(config)
-	if err != nil {
-		return banger.Image{}, err
-	}
-	stream.sum.Write(said)
-	m.Digest = "sha256:" + hex.EncodeToString(stream.sum.Sum(nil))
-	m.Init = found.first()
+	m.Digest, m.Init = digest, initOf(tree)
 	if err := writeJSON(filepath.Join(out, manifestFile), m); err != nil {
 		return banger.Image{}, err
 	}
@@ -135,7 +147,7 @@ func (s *Store) AddTar(ctx context.Context, name string, r io.Reader, config Con
 		return banger.Image{}, err
 	}
 	img.Name = name
-	return img, s.setRef(name, img.Digest)
+	return img, s.setRef(name, reference{Digest: img.Digest})
 }
 
 // stream sums up a tar and reports how far it is.

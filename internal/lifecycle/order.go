@@ -1,8 +1,10 @@
 package lifecycle
 
 import (
+	"cmp"
 	"crypto/rand"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/google/renameio/v2"
@@ -27,8 +29,9 @@ func devicesOf(spec banger.Spec) devices {
 	return devices{root: "vdb", work: "vdc", modules: "vdd"}
 }
 
-// writeConfigDisk makes vda anew: identity, network, environment.
-func (m *Manager) writeConfigDisk(rec banger.Record) error {
+// writeConfigDisk makes vda anew: identity, network, and how commands are run:
+// as the image has it, where the spec does not say otherwise.
+func (m *Manager) writeConfigDisk(rec banger.Record, image banger.Image) error {
 	seed := make([]byte, seedBytes)
 	if _, err := rand.Read(seed); err != nil {
 		return err
@@ -37,7 +40,7 @@ func (m *Manager) writeConfigDisk(rec banger.Record) error {
 	cfg := wire.Config{
 		ID: rec.ID, Name: rec.Name, MachineID: rec.Machine.MachineID, Generation: rec.Machine.Generation,
 		Seed: seed, Init: string(rec.Spec.Init), Root: dev.root, Work: dev.work, Modules: dev.modules,
-		Env: rec.Spec.Env, Workdir: rec.Spec.Workdir, User: rec.Spec.User,
+		Env: slices.Concat(image.Env, rec.Spec.Env), Workdir: cmp.Or(rec.Spec.Workdir, image.Workdir), User: cmp.Or(rec.Spec.User, image.User),
 	}
 	if rec.Spec.Net == banger.NetUser {
 		plan := network.User()

@@ -325,11 +325,15 @@ func (b *bootPlan) prepare(ctx context.Context, rec banger.Record) error {
 	if err != nil {
 		return err
 	}
-	disks, err := m.attach(ctx, rec)
+	image, err := m.Images.Resolve(ctx, rec.ImageDigest, nil)
 	if err != nil {
 		return err
 	}
-	if err := m.writeConfigDisk(rec); err != nil {
+	disks, err := m.attach(ctx, rec, image)
+	if err != nil {
+		return err
+	}
+	if err := m.writeConfigDisk(rec, image); err != nil {
 		return err
 	}
 	b.order = m.order(rec, b.platform, kernel, disks)
@@ -340,12 +344,7 @@ func (b *bootPlan) prepare(ctx context.Context, rec banger.Record) error {
 	return nil
 }
 
-func (m *Manager) attach(ctx context.Context, rec banger.Record) (attached, error) {
-	var a attached
-	image, err := m.Images.Resolve(ctx, rec.ImageDigest, nil)
-	if err != nil {
-		return a, err
-	}
+func (m *Manager) attach(ctx context.Context, rec banger.Record, image banger.Image) (a attached, err error) {
 	files := m.files(rec.ID)
 	base := disk.Base{Path: image.RootFS, Size: image.Size}
 	if a.root, err = m.Disks.Attach(ctx, base, files.SystemDisk(m.Disks.Ext())); err != nil {

@@ -4,12 +4,20 @@ import (
 	"context"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/api"
+	"banger.dev/banger/internal/lifecycle"
 )
 
 // Images is what the server says of the images in the cache.
 type Images interface {
 	// List is every image that is whole, sorted by name.
 	List(ctx context.Context) ([]banger.Image, error)
+	// Lookup gives the image that ref names if it is here, else the hosts that
+	// Pull would ask.
+	Lookup(ref string) (image *banger.Image, hosts []string, err error)
+	// Pull gets the newest image that ref names, and tells whether it is another
+	// than was here.
+	Pull(ctx context.Context, ref string, credentials map[string]api.RegistryCredential, report banger.ProgressFunc) (img banger.Image, changed bool, err error)
 }
 
 // Kernels is what the server says of the kernels in the cache.
@@ -32,4 +40,27 @@ func (s *Server) listKernels(ctx context.Context, _ *struct{}) (*body[[]banger.K
 		return nil, err
 	}
 	return &body[[]banger.Kernel]{append([]banger.Kernel{}, kernels...)}, nil
+}
+
+type lookupInput struct {
+	Ref string `query:"ref" required:"true"`
+}
+
+func (s *Server) lookupImage(_ context.Context, in *lookupInput) (*body[api.ImageLookup], error) {
+	image, hosts, err := s.Images.Lookup(in.Ref)
+	if err != nil {
+		return nil, err
+	}
+	return &body[api.ImageLookup]{api.ImageLookup{Image: image, Hosts: append([]string{}, hosts...)}}, nil
+}
+
+type pullInput struct{ Body api.PullRequest }
+
+func (s *Server) pullImage(ctx context.Context, in *pullInput) (*body[api.Operation], error) {
+	req := in.Body
+	op := s.beginOperation(ctx, "image pull", req.Reference, req.Leash, func(ctx context.Context, report banger.ProgressFunc) (Result, error) {
+		image, changed, err := s.Images.Pull(ctx, req.Reference, req.Credentials, report)
+		return Result{Image: &image, Outcome: lifecycle.Outcome{Changed: changed}}, err
+	})
+	return &body[api.Operation]{view(op.Snapshot())}, nil
 }

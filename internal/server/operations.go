@@ -37,7 +37,7 @@ func (s *Server) create(ctx context.Context, in *createInput) (*body[api.Operati
 	}
 	op := s.beginOperation(ctx, "create", req.Name, req.Leash, func(ctx context.Context, report banger.ProgressFunc) (Result, error) {
 		detail, err := s.VMs.Create(ctx, req.Name, spec, start, report)
-		return Result{detail, lifecycle.Outcome{Changed: true}}, err
+		return Result{Detail: detail, Outcome: lifecycle.Outcome{Changed: true}}, err
 	})
 	return &body[api.Operation]{view(op.Snapshot())}, nil
 }
@@ -112,7 +112,7 @@ func (s *Server) beginVerb(ctx context.Context, kind, ref string, prepare func()
 	}
 	op := s.beginOperation(ctx, kind, vm.Name, false, func(ctx context.Context, report banger.ProgressFunc) (Result, error) {
 		detail, outcome, err := run(ctx, vm.ID, report)
-		return Result{detail, outcome}, err
+		return Result{Detail: detail, Outcome: outcome}, err
 	})
 	return &body[api.Operation]{view(op.Snapshot())}, nil
 }
@@ -219,8 +219,10 @@ func view(s operation.Snapshot[Result]) api.Operation {
 		v.Ended = &s.Ended
 	}
 	if s.Status == operation.Done {
-		detail := tidyDetail(s.Result.Detail)
-		v.Result, v.Target = &detail, detail.Name // the daemon may have chosen the name
+		if v.Image = s.Result.Image; v.Image == nil {
+			detail := tidyDetail(s.Result.Detail)
+			v.Result, v.Target = &detail, detail.Name // the daemon may have chosen the name
+		}
 		v.Changed, v.Note = s.Result.Outcome.Changed, s.Result.Outcome.Note
 	}
 	if s.Err != nil {

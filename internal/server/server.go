@@ -34,6 +34,7 @@ const (
 // Result is what an operation of this server comes to.
 type Result struct {
 	Detail  banger.Detail
+	Image   *banger.Image // of a pull, which has no detail
 	Outcome lifecycle.Outcome
 }
 

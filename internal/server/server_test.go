@@ -478,6 +478,7 @@ func TestReplyFields(t *testing.T) {
 		{"show", "GET", "/v1/vms/box"},
 		{"start", "POST", "/v1/vms/box/start"},
 		{"images", "GET", api.RouteImages},
+		{"lookup", "GET", api.RouteImageLookup + "?ref=debian"},
 		{"kernels", "GET", api.RouteKernels},
 		{"stats", "GET", api.RouteStats},
 		{"operations", "GET", api.RouteOperations},
@@ -541,6 +542,8 @@ func documented() map[string]string {
 		api.RouteUsage:           "get",
 		api.RoutePrune:           "post",
 		api.RouteImages:          "get",
+		api.RouteImageLookup:     "get",
+		api.RouteImagePull:       "post",
 		api.RouteKernels:         "get",
 		api.RouteOpenAPI:         "get",
 		api.RouteOperations:      "get",
@@ -661,5 +664,27 @@ func BenchmarkNew(b *testing.B) {
 	log := slog.New(slog.DiscardHandler)
 	for b.Loop() {
 		server.New(server.Config{VMs: &servertest.VMs{}, Operations: operation.New[server.Result](log), Events: &servertest.Events{}, Metrics: &servertest.Metrics{}, Log: log})
+	}
+}
+
+// A pull is an operation that comes to an image, and what lets it into a
+// registry is in nothing that the daemon says.
+func TestPullImage(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{})
+	pull := func(ref string) api.Operation {
+		return w.follow(get[api.Operation](w, "POST", api.RouteImagePull, `{"reference":"`+ref+`","credentials":{"example.org":{"username":"ada","password":"secret"}}}`, 202))
+	}
+	op := pull("debian")
+	if op.Status != api.OperationDone || op.Kind != "image pull" || op.Target != "debian" || op.Image == nil || op.Image.Name != "debian" || op.Result != nil || !op.Changed {
+		t.Errorf("%+v", op)
+	}
+	if op := pull("absent"); op.Status != api.OperationFailed || op.Error.Kind != banger.KindNotFound || op.Image != nil {
+		t.Errorf("%+v", op)
+	}
+	if _, _, all := w.do("GET", api.RouteOperations, ""); strings.Contains(all, "secret") || strings.Contains(all, "ada") {
+		t.Errorf("%s", all)
+	}
+	if found := get[api.ImageLookup](w, "GET", api.RouteImageLookup+"?ref=absent", "", 200); found.Image != nil || len(found.Hosts) != 1 {
+		t.Errorf("%+v", found)
 	}
 }

@@ -1,10 +1,11 @@
-// Package ext4 makes ext4 file systems in files with mke2fs, without root and
-// without mounting anything: empty, from a directory, from a tar. It never
-// touches a file system that exists.
+// Package ext4 makes ext4 file systems in files, without root and without
+// mounting anything: empty, from a directory, from a tar, from the layers of an
+// image. mke2fs makes the empty file system; what a tar has in it is written
+// here, for no program does that without unpacking it first. It never touches a
+// file system that exists.
 package ext4
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
 	"fmt"
@@ -23,8 +24,6 @@ type Options struct {
 	// contents fit: such a file system has no journal and is for read-only use.
 	Size  banger.Bytes
 	Label string // at most 16 bytes
-	// Visit is called by FromTar with each member's header as it passes.
-	Visit func(*tar.Header)
 }
 
 // blockSize is the one every file system gets, whatever its size.
@@ -36,7 +35,7 @@ func Empty(ctx context.Context, path string, opts Options) error {
 	if opts.Size == 0 {
 		return banger.Errorf(banger.KindInvalid, "an empty file system needs a size")
 	}
-	return makeFile(ctx, path, "", 0, opts, true)
+	return makeFile(ctx, path, "", 0, opts, nil)
 }
 
 // FromDir makes a file system of what is in dir. Files of the caller become
@@ -46,12 +45,12 @@ func FromDir(ctx context.Context, path, dir string, opts Options) error {
 	if err != nil {
 		return fmt.Errorf("measure %s: %w", dir, err)
 	}
-	return makeFile(ctx, path, dir, need.size(), opts, true)
+	return makeFile(ctx, path, dir, need.size(), opts, nil)
 }
 
-// makeFile runs mke2fs on a temporary file beside path, which it then becomes.
-// alone says that the files in dir have no other owner than the caller.
-func makeFile(ctx context.Context, path, dir string, need banger.Bytes, opts Options, alone bool) (err error) {
+// makeFile runs mke2fs on a temporary file beside path, has fill do the rest
+// unless it is nil, and moves the file to its place.
+func makeFile(ctx context.Context, path, dir string, need banger.Bytes, opts Options, fill func(*os.File) error) (err error) {
 	mke2fs, err := userns.Find("mke2fs", "e2fsprogs")
 	if err != nil {
 		return err
@@ -67,9 +66,14 @@ func makeFile(ctx context.Context, path, dir string, need banger.Bytes, opts Opt
 		}
 	}()
 	argv := append([]string{mke2fs}, arguments(f.Name(), dir, need, opts)...)
-	cmd := userns.Command{Argv: argv, Alone: alone, Env: append(userns.Environ(), "MKE2FS_SYNC=0", "MKE2FS_CONFIG=/dev/null")}
+	cmd := userns.Command{Argv: argv, Alone: true, Env: append(userns.Environ(), "MKE2FS_SYNC=0", "MKE2FS_CONFIG=/dev/null")}
 	if err := cmd.Run(ctx); err != nil {
 		return fmt.Errorf("make the file system %s: %w", path, err)
+	}
+	if fill != nil {
+		if err := fill(f); err != nil {
+			return err
+		}
 	}
 	if err := f.Chmod(0o644); err != nil {
 		return err
@@ -117,7 +121,7 @@ func syncDir(dir string) error {
 
 // Sweep removes what a killed maker of path has left beside it. The caller sees
 // to it that nobody is making path at the same time.
-func Sweep(ctx context.Context, path string) error {
+func Sweep(path string) error {
 	entries, err := os.ReadDir(filepath.Dir(path))
 	if err != nil {
 		return err
@@ -125,7 +129,7 @@ func Sweep(ctx context.Context, path string) error {
 	var failed []error
 	for _, e := range entries {
 		if strings.HasPrefix(e.Name(), "."+filepath.Base(path)+".") {
-			failed = append(failed, RemoveTree(ctx, filepath.Join(filepath.Dir(path), e.Name())))
+			failed = append(failed, os.Remove(filepath.Join(filepath.Dir(path), e.Name())))
 		}
 	}
 	return errors.Join(failed...)

@@ -1,215 +1,82 @@
 package ext4
 
 import (
-	"archive/tar"
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
-	"strings"
-	"syscall"
-	"time"
 
 	"banger.dev/banger"
-	"banger.dev/banger/internal/userns"
+	"banger.dev/banger/internal/image/layer"
 )
 
-// FromTar makes a file system of an uncompressed tar, read to its end. Owners,
-// modes, times (to the second), user.* and security.capability attributes,
-// ACLs, hard links and holes are kept; what is under /dev is left out, and so
-// are device nodes elsewhere where the kernel allows none. A member that would
-// land outside the root is refused. The reader must end when ctx does. path is
-// there whole (mode 0644) or not at all.
-func FromTar(ctx context.Context, path string, r io.Reader, opts Options) (err error) {
-	work, err := os.MkdirTemp(filepath.Dir(path), "."+filepath.Base(path)+".*"+TreeSuffix)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, removeNow(ctx, work)) }()
-	// The parent stays 0700: nobody else reaches the set-user-id programs in it.
-	root := filepath.Join(work, "root")
-	if err := os.Mkdir(root, 0o755); err != nil {
-		return err
-	}
-	need, err := extract(ctx, root, r, opts)
-	if err != nil {
-		return err
-	}
-	return makeFile(ctx, path, root, need.size(), opts, false)
-}
-
-// TreeSuffix ends the name of the directory that FromTar unpacks into, beside
-// its target. A killed FromTar leaves it; RemoveTree takes it away.
-const TreeSuffix = ".tree"
-
-// RemoveTree removes a directory with files of subordinate owners, which a
-// plain user cannot remove as itself. It is nil when there is no such directory.
-func RemoveTree(ctx context.Context, dir string) error {
-	if _, err := os.Lstat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if os.RemoveAll(dir) == nil {
-		return nil
-	}
-	rm, err := userns.Find("rm", "coreutils")
-	if err != nil {
-		return err
-	}
-	if err := (userns.Command{Argv: []string{rm, "-rf", "--one-file-system", "--", dir}}).Run(ctx); err != nil {
-		return fmt.Errorf("remove %s: %w", dir, err)
-	}
-	return nil
-}
-
-// removeTimeout bounds the removal of a tree after its context has ended.
-const removeTimeout = time.Minute
-
-func removeNow(ctx context.Context, dir string) error {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), removeTimeout)
-	defer cancel()
-	return RemoveTree(ctx, dir)
-}
-
-// extract unpacks a tar into root with GNU tar, whose own protections keep
-// members inside: it takes leading slashes away, refuses "..", and makes
-// symbolic links that point out only after everything else.
-func extract(ctx context.Context, root string, r io.Reader, opts Options) (*estimate, error) {
-	program, err := userns.Find("tar", "tar")
-	if err != nil {
-		return nil, err
-	}
-	in, out, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	type scanned struct {
-		need *estimate
-		err  error
-	}
-	done := make(chan scanned, 1)
-	go func() {
-		need, err := scan(out, r, opts)
-		done <- scanned{need, errors.Join(err, out.Close())}
-	}()
-	complaints := &complaints{}
-	err = userns.Command{Argv: tarArguments(program, root), Stdin: in, Stderr: complaints}.Run(ctx)
-	_ = in.Close() // a writer that still has something gets EPIPE
-	s := <-done
-	switch {
-	case ctx.Err() != nil:
-		return nil, ctx.Err()
-	case s.err != nil && !errors.Is(s.err, syscall.EPIPE):
-		return nil, s.err
-	case err != nil && !complaints.onlyNodes():
-		return nil, fmt.Errorf("unpack the tar: %w", err)
-	}
-	return s.need, nil
-}
-
-func tarArguments(program, root string) []string {
-	return []string{
-		program, "--extract", "--file=-", "--directory=" + root, "--numeric-owner", "--same-owner", "--same-permissions",
-		"--xattrs", "--xattrs-include=user.*", "--xattrs-include=security.capability", "--acls", "--delay-directory-restore",
-		"--warning=no-timestamp", "--warning=no-unknown-keyword", "--anchored", "--wildcards", "--exclude=./dev/*", "--exclude=dev/*", "--exclude=/dev/*",
-	}
-}
-
-// maxTrailer bounds what may follow the end of an archive: its padding.
-const maxTrailer = 16 << 20
-
-// scan copies a tar to w while reading it, and says what its files need.
-func scan(w io.Writer, r io.Reader, opts Options) (*estimate, error) {
-	limit := opts.Size
-	if limit == 0 {
-		limit = banger.DefaultDisk
-	}
-	counted := &limited{r: r, left: int64(limit), limit: limit}
-	members := tar.NewReader(io.TeeReader(counted, w))
-	need := &estimate{}
-	for {
-		before := counted.left
-		header, err := members.Next()
-		// What was read is the member before this one, holes left out.
-		need.grow(before - counted.left)
-		if errors.Is(err, io.EOF) {
-			break
+// FromTar makes a file system of opts.Size of an uncompressed tar, which it
+// reads once, to its end. All that a tar says of files is kept. A member that
+// would land outside the root is refused. The reader must end when ctx does.
+// path is there whole (mode 0644) or not at all. It gives what is in it.
+func FromTar(ctx context.Context, path string, r io.Reader, limits layer.Limits, opts Options) (*layer.Tree, error) {
+	return fill(ctx, path, limits, opts, func(w *writer, t *layer.Tree) error {
+		var dropped error
+		t.Drop = func(n *layer.Node) { dropped = errors.Join(dropped, w.drop(n)) }
+		err := t.Read(r, w.content)
+		if err == nil && t.Root.Len() == 0 {
+			err = banger.Errorf(banger.KindInvalid, "the tar archive is empty")
 		}
-		if err != nil {
-			var known *banger.Error
-			if errors.As(err, &known) || !errors.Is(err, tar.ErrHeader) && !errors.Is(err, io.ErrUnexpectedEOF) {
-				return need, err
+		return errors.Join(err, dropped)
+	})
+}
+
+// Layer is one of the tars that make up a root, the lowest first.
+type Layer interface {
+	// Open gives the tar, uncompressed: once for its headers, and if
+	// anything of it is visible once more.
+	Open() (io.ReadCloser, error)
+}
+
+// FromLayers is FromTar for layers that hide one another: it reads all headers
+// first, and then writes each file that is visible once, in their order.
+func FromLayers(ctx context.Context, path string, layers []Layer, limits layer.Limits, opts Options) (*layer.Tree, error) {
+	return fill(ctx, path, limits, opts, func(w *writer, t *layer.Tree) error {
+		for _, l := range layers {
+			if err := read(l, func(r io.Reader) error { return t.Read(r, nil) }); err != nil {
+				return err
 			}
-			return need, banger.Errorf(banger.KindInvalid, "this is not a whole tar archive: %w", err)
 		}
-		need.add(0, len(header.Name))
-		if opts.Visit != nil {
-			opts.Visit(header)
+		contents := t.Contents()
+		for _, l := range layers {
+			if !contents.Needs() {
+				contents.Skip()
+				continue
+			}
+			if err := read(l, func(r io.Reader) error { return contents.Read(r, w.content) }); err != nil {
+				return err
+			}
 		}
-	}
-	if need.inodes == 0 {
-		return need, banger.Errorf(banger.KindInvalid, "the tar archive is empty")
-	}
-	if n, err := io.CopyN(io.Discard, r, maxTrailer); err == nil && n == maxTrailer {
-		return need, banger.Errorf(banger.KindInvalid, "more than %s follow the end of the tar archive", banger.Bytes(maxTrailer))
-	} else if err != nil && !errors.Is(err, io.EOF) {
-		return need, err
-	}
-	return need, nil
+		return nil
+	})
 }
 
-// limited refuses what cannot fit anyhow.
-type limited struct {
-	r     io.Reader
-	left  int64
-	limit banger.Bytes
-}
-
-func (l *limited) Read(p []byte) (int, error) {
-	if l.left <= 0 {
-		return 0, banger.Errorf(banger.KindInvalid, "the contents do not fit on a disk of %s", l.limit)
+func read(l Layer, use func(io.Reader) error) error {
+	r, err := l.Open()
+	if err != nil {
+		return err
 	}
-	n, err := l.r.Read(p[:min(int64(len(p)), l.left)])
-	l.left -= int64(n)
-	return n, err
+	return errors.Join(use(r), r.Close())
 }
 
-// complaints looks through what tar says on stderr.
-type complaints struct {
-	line  []byte
-	nodes int
-	other int
-}
-
-// maxLine bounds the part of a line that is looked at.
-const maxLine = 8 << 10
-
-func (c *complaints) Write(p []byte) (int, error) {
-	for _, b := range p {
-		switch {
-		case b == '\n':
-			c.judge(string(c.line))
-			c.line = c.line[:0]
-		case len(c.line) < maxLine:
-			c.line = append(c.line, b)
+// fill makes an empty file system, has contents write those of a tree, and
+// writes the tree.
+func fill(ctx context.Context, path string, limits layer.Limits, opts Options, contents func(*writer, *layer.Tree) error) (*layer.Tree, error) {
+	tree := layer.New(limits)
+	err := makeFile(ctx, path, "", 0, opts, func(f *os.File) error {
+		w, err := newWriter(f)
+		if err != nil {
+			return err
 		}
-	}
-	return len(p), nil
+		if err := contents(w, tree); err != nil {
+			return err
+		}
+		return w.finish(tree)
+	})
+	return tree, err
 }
-
-func (c *complaints) judge(line string) {
-	switch {
-	case strings.HasSuffix(line, ": Cannot mknod: Operation not permitted"):
-		c.nodes++
-	case strings.HasSuffix(line, ": Exiting with failure status due to previous errors"),
-		strings.HasSuffix(line, ": Removing leading `/' from member names"):
-	default:
-		c.other++
-	}
-}
-
-// onlyNodes says that tar failed for nothing but device nodes: devtmpfs makes
-// those that a guest needs.
-func (c *complaints) onlyNodes() bool { return c.nodes > 0 && c.other == 0 }

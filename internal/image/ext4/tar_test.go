@@ -17,6 +17,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/image/ext4"
+	"banger.dev/banger/internal/image/layer"
 	"banger.dev/banger/internal/userns"
 )
 
@@ -82,10 +83,7 @@ func TestFromTarKeepsEverything(t *testing.T) {
 	path := filepath.Join(dir, "root.ext4")
 	deep := strings.Repeat("deep-directory-name/", 100) + "leaf"
 	longest := strings.Repeat("n", 255)
-	var seen []string
-	opts := size
-	opts.Visit = func(h *tar.Header) { seen = append(seen, h.Name) }
-	err := ext4.FromTar(t.Context(), path, archive(t,
+	_, err := ext4.FromTar(t.Context(), path, archive(t,
 		member{Header: tar.Header{Name: "./", Typeflag: tar.TypeDir, Mode: 0o755}},
 		member{Header: tar.Header{Name: "./sub/", Typeflag: tar.TypeDir, Mode: 0o1777, Uid: 12, Gid: 34}},
 		member{Header: tar.Header{Name: "sub/setuid", Mode: 0o4755}, content: "#!"},
@@ -105,15 +103,12 @@ func TestFromTarKeepsEverything(t *testing.T) {
 		member{Header: tar.Header{Name: "dev/zero", Typeflag: tar.TypeChar, Mode: 0o666, Devmajor: 1, Devminor: 5}},
 		member{Header: tar.Header{Name: "sub/node", Typeflag: tar.TypeChar, Mode: 0o666, Devmajor: 1, Devminor: 3}},
 		member{Header: tar.Header{Name: "sub/after", Mode: 0o644}, content: "after\n"},
-	), opts)
+	), layer.DefaultLimits(), size)
 	if err != nil {
 		t.Fatal(err)
 	}
 	only(t, dir, "root.ext4")
 	run(t, "e2fsck", "-fn", path)
-	if len(seen) != 18 || seen[4] != "sub/closed" {
-		t.Errorf("visited %d members: %.200q", len(seen), seen)
-	}
 	for name, want := range map[string][]string{
 		"/":           {"Mode:  0755", "User:     0   Group:     0"},
 		"/sub":        {"Type: directory    Mode:  01777", "User:    12   Group:    34"},
@@ -122,6 +117,7 @@ func TestFromTarKeepsEverything(t *testing.T) {
 		"/sub/closed": {"Mode:  0000", "User:     7   Group:     8"},
 		"/sub/soft":   {"Type: symlink", "User:     5", "Size: 108"},
 		"/sub/fifo":   {"Type: FIFO"},
+		"/dev/null":   {"Type: character special    Mode:  0666", "Device major/minor number: 01:03"},
 		"/sub/zeros":  {"Size: 33554432", "Blockcount: 0"},
 	} {
 		got := run(t, "debugfs", "-R", "stat "+name, path)
@@ -146,9 +142,6 @@ func TestFromTarKeepsEverything(t *testing.T) {
 			t.Errorf("no %.30q in:\n%s", name, list)
 		}
 	}
-	if got := run(t, "debugfs", "-R", "ls -p /dev", path); strings.Contains(got, "null") || strings.Contains(got, "zero") {
-		t.Errorf("nodes in /dev:\n%s", got)
-	}
 }
 
 func TestFromTarKeepsHoles(t *testing.T) {
@@ -162,7 +155,7 @@ func TestFromTarKeepsHoles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.WriteAt([]byte("end"), 40<<30); err != nil {
+	if _, err := f.WriteAt([]byte("end"), 5<<30); err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Close(); err != nil {
@@ -174,30 +167,13 @@ func TestFromTarKeepsHoles(t *testing.T) {
 			t.Fatal(err)
 		}
 		path := filepath.Join(dir, format+".ext4")
-		if err := ext4.FromTar(t.Context(), path, bytes.NewReader(packed), size); err != nil {
+		if _, err := ext4.FromTar(t.Context(), path, bytes.NewReader(packed), layer.DefaultLimits(), size); err != nil {
 			t.Fatal(err)
 		}
 		run(t, "e2fsck", "-fn", path)
-		if got := run(t, "debugfs", "-R", "stat /sparse", path); !strings.Contains(got, "Size: 42949672963") || !strings.Contains(got, "Blockcount: 8\n") {
+		if got := run(t, "debugfs", "-R", "stat /sparse", path); !strings.Contains(got, "Size: 5368709123") || !strings.Contains(got, "Blockcount: 8\n") {
 			t.Errorf("%s:\n%s", format, got)
 		}
-	}
-}
-
-func TestFromTarAsSmallAsFits(t *testing.T) {
-	needTar(t)
-	path := filepath.Join(t.TempDir(), "small.ext4")
-	content := strings.Repeat("0123456789abcdef", 256<<10)
-	if err := ext4.FromTar(t.Context(), path, archive(t, member{Header: tar.Header{Name: "f", Mode: 0o644}, content: content}), ext4.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	run(t, "e2fsck", "-fn", path)
-	st, err := os.Stat(path)
-	if err != nil || st.Size() > 12<<20 {
-		t.Errorf("4 MiB make %v, %v", st, err)
-	}
-	if got := run(t, "debugfs", "-R", "cat /f", path); got != content {
-		t.Error("the content is another")
 	}
 }
 
@@ -235,7 +211,7 @@ func TestFromTarStaysInside(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			err := ext4.FromTar(t.Context(), filepath.Join(dir, "x.ext4"), archive(t, members...), size)
+			_, err := ext4.FromTar(t.Context(), filepath.Join(dir, "x.ext4"), archive(t, members...), layer.DefaultLimits(), size)
 			t.Log(err)
 			if err != nil {
 				only(t, dir)
@@ -253,7 +229,7 @@ func TestFromTarStaysInside(t *testing.T) {
 
 func TestFromTarRefuses(t *testing.T) {
 	needTar(t)
-	whole, err := io.ReadAll(archive(t, member{Header: tar.Header{Name: "f", Mode: 0o644}, content: strings.Repeat("x", 64<<10)}))
+	whole, err := io.ReadAll(archive(t, member{Header: tar.Header{Name: "f", Mode: 0o644}, content: strings.Repeat("x", 12<<20)}))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -268,15 +244,15 @@ func TestFromTarRefuses(t *testing.T) {
 		"no tar":       {strings.NewReader(strings.Repeat("nonsense", 1000)), size, banger.KindInvalid, "not a whole tar"},
 		"nothing":      {strings.NewReader(""), size, banger.KindInvalid, "empty"},
 		"half":         {bytes.NewReader(whole[:len(whole)/2]), size, banger.KindInvalid, "not a whole tar"},
-		"too large":    {bytes.NewReader(whole), ext4.Options{Size: 32 * banger.KiB}, banger.KindInvalid, "do not fit"},
+		"too large":    {bytes.NewReader(whole), ext4.Options{Size: 8 * banger.MiB}, banger.KindInvalid, "do not fit"},
 		"broken":       {io.MultiReader(bytes.NewReader(whole[:len(whole)/2]), failing{broken}), size, banger.KindInternal, "the source broke"},
-		"64 KiB path":  {archive(t, member{Header: tar.Header{Name: tooLong, Mode: 0o644}}), size, banger.KindInternal, "File name too long"},
-		"256 bytes":    {archive(t, member{Header: tar.Header{Name: strings.Repeat("n", 256), Mode: 0o644}}), size, banger.KindInternal, "File name too long"},
+		"64 KiB path":  {archive(t, member{Header: tar.Header{Name: tooLong, Mode: 0o644}}), size, banger.KindInvalid, "at most 4095"},
+		"256 bytes":    {archive(t, member{Header: tar.Header{Name: strings.Repeat("n", 256), Mode: 0o644}}), size, banger.KindInvalid, "at most 255"},
 		"long trailer": {io.MultiReader(bytes.NewReader(whole), bytes.NewReader(make([]byte, 32<<20))), size, banger.KindInvalid, "follow the end"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			err := ext4.FromTar(t.Context(), filepath.Join(dir, "x.ext4"), c.r, c.opts)
+			_, err := ext4.FromTar(t.Context(), filepath.Join(dir, "x.ext4"), c.r, layer.DefaultLimits(), c.opts)
 			if banger.KindOf(err) != c.kind || !strings.Contains(fmt.Sprint(err), c.says) {
 				t.Errorf("%s: %.500v", banger.KindOf(err), err)
 			}
@@ -300,7 +276,7 @@ func TestFromTarEndsWithItsContext(t *testing.T) {
 		_, _ = w.Write(head[:512<<10])
 		cancel()
 	}()
-	if err := ext4.FromTar(ctx, filepath.Join(dir, "x.ext4"), r, size); !errors.Is(err, context.Canceled) {
+	if _, err := ext4.FromTar(ctx, filepath.Join(dir, "x.ext4"), r, layer.DefaultLimits(), size); !errors.Is(err, context.Canceled) {
 		t.Error(err)
 	}
 	only(t, dir)

@@ -1,0 +1,98 @@
+package cli
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/agent/wire"
+	"banger.dev/banger/internal/api"
+)
+
+// login is a user who has logged in to registry.example.
+func login(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("DOCKER_CONFIG", dir)
+	config := `{"auths":{"registry.example":{"auth":"YWRhOnBhc3M="}}}` // ada:pass
+	if err := os.WriteFile(filepath.Join(dir, "config.json"), []byte(config), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *world) pulled() api.PullRequest {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var req api.PullRequest
+	if err := json.Unmarshal([]byte(w.bodies["pull"]), &req); err != nil {
+		w.t.Errorf("nothing was pulled: %v", err)
+	}
+	return req
+}
+
+func TestImagePull(t *testing.T) {
+	login(t)
+	w := newWorld(t).withDaemon()
+	w.lookup.Hosts = []string{"mirror.example", "registry.example"}
+	w.run("image", "pull", "registry.example/mine").want(t, 0, "sha256:abc\n", "")
+	want := api.PullRequest{Reference: "registry.example/mine", Leash: true, Credentials: map[string]api.RegistryCredential{"registry.example": {Username: "ada", Password: "pass"}}}
+	if got := w.pulled(); !reflect.DeepEqual(got, want) {
+		t.Errorf("asked for %+v", got)
+	}
+	w.lookup = api.ImageLookup{Image: &banger.Image{Name: "local", Digest: "sha256:def"}}
+	w.run("image", "pull", "local").want(t, 0, "sha256:def\n", "banger: local is here already\n")
+	w.run("image", "pull").want(t, 2, "", "banger: image pull needs REF, the image; try: banger image pull --help\n")
+}
+
+// A VM's image is pulled with the user's credentials if it is a registry's and
+// not here, and not else.
+func TestRunPulls(t *testing.T) {
+	login(t)
+	w := newWorld(t).withDaemon()
+	w.lookup.Hosts = []string{"registry.example"}
+	w.run("run", "--rm", "--image", "registry.example/mine", "--", "true").want(t, 0, "", "")
+	w.wantQuestions("pull", "create", "lease", "exec [true]", "delete "+otter+"?force=true", "release")
+	if got := w.pulled(); got.Credentials["registry.example"].Username != "ada" {
+		t.Errorf("%+v", got)
+	}
+	w = newWorld(t).withDaemon()
+	w.lookup = api.ImageLookup{Image: &banger.Image{Name: "registry.example/mine"}, Hosts: []string{"registry.example"}}
+	w.run("vm", "create", "--image", "registry.example/mine").want(t, 0, "brave-otter\n", "")
+	w.wantQuestions("create")
+}
+
+func TestImageList(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	got := w.run("image", "list")
+	if got.code != 0 || !strings.HasPrefix(got.stdout, "NAME ") {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestRunEntrypoint(t *testing.T) {
+	for _, test := range []struct {
+		args []string
+		want []wire.Text
+	}{
+		{[]string{"--entrypoint", "/other", "--", "a"}, []wire.Text{"/other", "a"}},
+		{[]string{"--entrypoint", "/other"}, []wire.Text{"/other"}},
+		{[]string{"--entrypoint", "", "--", "a"}, []wire.Text{"a"}},
+		{[]string{"--entrypoint="}, []wire.Text{"/bin/sh", "-c", shellScript}},
+	} {
+		w := newWorld(t).withDaemon()
+		w.entrypoint, w.cmd = []string{"/entry"}, []string{"serve"}
+		var got []wire.Text
+		w.command = func(c *guestCall) wire.Exit {
+			got = c.Argv
+			return exitWith(0)
+		}
+		w.run(append([]string{"run", "--rm"}, test.args...)...).want(t, 0, "", "")
+		if !reflect.DeepEqual(got, test.want) {
+			t.Errorf("%q: ran %q, want %q", test.args, got, test.want)
+		}
+	}
+	newWorld(t).run("run", "-d", "--entrypoint", "/x").want(t, 125, "", "banger: --entrypoint is for a command, and --detach runs none; try: banger run --help\n")
+}

@@ -1,0 +1,52 @@
+package image
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/image/oci"
+)
+
+// observed is a layer whose reading is reported, and ends with a context.
+type observed struct {
+	oci.Stored
+	ctx    context.Context
+	report banger.ProgressFunc
+	number int
+	of     int
+}
+
+// Open is ext4.Layer's.
+func (o observed) Open() (io.ReadCloser, error) {
+	r, err := o.Stored.Open()
+	if err != nil {
+		return nil, err
+	}
+	message := fmt.Sprintf("unpack layer %d of %d", o.number, o.of)
+	return &reading{ReadCloser: r, ctx: o.ctx, report: o.report, message: message}, nil
+}
+
+// reading reports how much of a layer has been read.
+type reading struct {
+	io.ReadCloser
+	ctx     context.Context
+	report  banger.ProgressFunc
+	message string
+	done    int64
+	said    int64
+}
+
+func (r *reading) Read(p []byte) (int, error) {
+	if err := r.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := r.ReadCloser.Read(p)
+	r.done += int64(n)
+	if r.done-r.said >= reportEvery {
+		r.said = r.done
+		r.report.Report(banger.Progress{Stage: stage, Message: r.message, Done: r.done, Bytes: true})
+	}
+	return n, err
+}

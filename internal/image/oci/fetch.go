@@ -1,0 +1,209 @@
+package oci
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"banger.dev/banger"
+)
+
+const (
+	parallel   = 3 // layers at a time
+	tries      = 5 // without a byte more, until a layer is given up
+	firstPause = 200 * time.Millisecond
+)
+
+// Fetch brings an image's layers that are not here. Those that are half here
+// are gone on with. Locked is called with a layer's name and holds it against
+// others as long as it is being fetched.
+func (c *Client) Fetch(ctx context.Context, image *Image, locked func(name string, do func() error) error) error {
+	if err := os.MkdirAll(c.Layers, 0o755); err != nil {
+		return err
+	}
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(parallel)
+	shown := &shown{report: c.Report, done: make([]int64, len(image.Layers))}
+	for i, l := range image.Layers {
+		shown.total += l.Size
+		f := fetch{c: c, image: image, layer: l, path: c.path(l), shown: shown, index: i}
+		group.Go(func() error {
+			if f.isHere() {
+				return nil
+			}
+			return locked("layer-"+l.Digest.Hex, func() error { return f.run(ctx) })
+		})
+	}
+	return group.Wait()
+}
+
+func (c *Client) path(l Layer) string { return filepath.Join(c.Layers, l.Digest.Hex) }
+
+// shown is how far the layers of an image are.
+type shown struct {
+	mu     sync.Mutex
+	report banger.ProgressFunc
+	done   []int64
+	total  int64
+}
+
+func (s *shown) set(index int, layer Layer, done int64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.done[index] = done
+	sum := int64(0)
+	for _, d := range s.done {
+		sum += d
+	}
+	s.report.Report(banger.Progress{
+		Stage: "image", Message: fmt.Sprintf("layer %d of %d (%.12s)", index+1, len(s.done), layer.Digest.Hex), Done: sum, Total: s.total, Bytes: true,
+	})
+}
+
+// fetch is the fetching of one layer.
+type fetch struct {
+	c     *Client
+	image *Image
+	layer Layer
+	path  string
+	shown *shown
+	index int
+}
+
+func (f *fetch) isHere() bool {
+	st, err := os.Stat(f.path)
+	if err == nil && st.Size() == f.layer.Size {
+		f.shown.set(f.index, f.layer, f.layer.Size)
+		return true
+	}
+	return false
+}
+
+// partial ends the name of a layer that is not whole.
+const partial = ".part"
+
+// run fetches the layer, with as many requests as it takes.
+func (f *fetch) run(ctx context.Context) error {
+	if f.isHere() {
+		return nil // somebody else has fetched it
+	}
+	out, err := os.OpenFile(f.path+partial, os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = out.Close() }()
+	sum := sha256.New()
+	have, err := io.Copy(sum, io.LimitReader(out, f.layer.Size))
+	if err != nil {
+		return err
+	}
+	for failures, pause := 0, firstPause; have < f.layer.Size; {
+		before := have
+		have, err = f.request(ctx, out, sum, have)
+		if err == nil {
+			continue
+		}
+		if failures++; have > before {
+			failures, pause = 0, firstPause
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		var known *banger.Error
+		if errors.As(err, &known) || failures >= tries {
+			return explain(f.image.place, fmt.Errorf("its layer %s: %w", f.layer.Digest, err))
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(pause):
+		}
+		pause *= 2
+	}
+	return f.keep(out, sum)
+}
+
+// request asks for what is missing, and writes what comes.
+func (f *fetch) request(ctx context.Context, out *os.File, sum hash.Hash, have int64) (int64, error) {
+	where := f.image.place.Context()
+	url := fmt.Sprintf("%s://%s/v2/%s/blobs/%s", where.Scheme(), where.RegistryStr(), where.RepositoryStr(), f.layer.Digest)
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return have, err
+	}
+	r.Header.Set(layerHeader, "1")
+	if have > 0 {
+		r.Header.Set("Range", fmt.Sprintf("bytes=%d-", have))
+	}
+	reply, err := (&http.Client{Transport: f.image.way}).Do(r)
+	if err != nil {
+		return have, err
+	}
+	defer func() { _ = reply.Body.Close() }()
+	switch {
+	case reply.StatusCode == http.StatusPartialContent && have > 0:
+	case reply.StatusCode == http.StatusOK || reply.StatusCode == http.StatusRequestedRangeNotSatisfiable && have > 0:
+		// It knows nothing of ranges: from the beginning.
+		sum.Reset()
+		have = 0
+	case reply.StatusCode == http.StatusNotFound:
+		return have, banger.Errorf(banger.KindInvalid, "the layer %s of its manifest is not there", f.layer.Digest)
+	default:
+		return have, fmt.Errorf("the registry answers %s", reply.Status)
+	}
+	if reply.StatusCode == http.StatusRequestedRangeNotSatisfiable {
+		return 0, out.Truncate(0)
+	}
+	return f.copy(out, sum, reply.Body, have)
+}
+
+// copy writes what comes behind what is there, and not a byte more than there is to be.
+func (f *fetch) copy(out *os.File, sum hash.Hash, r io.Reader, have int64) (int64, error) {
+	buf := make([]byte, 256<<10)
+	for {
+		n, err := r.Read(buf)
+		if int64(n) > f.layer.Size-have {
+			return have, banger.Errorf(banger.KindInvalid, "the layer %s is longer than the %d bytes of its manifest", f.layer.Digest, f.layer.Size)
+		}
+		if n > 0 {
+			if _, err := out.WriteAt(buf[:n], have); err != nil {
+				return have, banger.Errorf(banger.KindUnavailable, "write a layer: %w", err)
+			}
+			sum.Write(buf[:n])
+			have += int64(n)
+			f.shown.set(f.index, f.layer, have)
+		}
+		switch {
+		case err == io.EOF && have < f.layer.Size:
+			return have, io.ErrUnexpectedEOF
+		case err == io.EOF:
+			return have, nil
+		case err != nil:
+			return have, err
+		}
+	}
+}
+
+// keep gives a whole layer its name, if it is what its digest says.
+func (f *fetch) keep(out *os.File, sum hash.Hash) error {
+	if got := hex.EncodeToString(sum.Sum(nil)); got != f.layer.Digest.Hex {
+		_ = os.Remove(out.Name())
+		return banger.Errorf(banger.KindInvalid, "the image %s: its layer %s has the digest sha256:%s", f.image.place.Name(), f.layer.Digest, got)
+	}
+	if err := errors.Join(out.Truncate(f.layer.Size), out.Sync(), os.Rename(out.Name(), f.path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,138 @@
+package oci
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/google/go-containerregistry/pkg/authn"
+	"github.com/google/go-containerregistry/pkg/name"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"github.com/google/go-containerregistry/pkg/v1/remote"
+	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
+
+	"banger.dev/banger"
+)
+
+// Image is an image that a registry has, as it describes it.
+type Image struct {
+	Name   string // the reference, whole
+	Digest string // of its configuration, and so of what is in it
+	Config v1.ConfigFile
+	Layers []Layer // the lowest first
+
+	place name.Reference
+	way   http.RoundTripper // with what the registry wants of us
+}
+
+// Layer is one of an image's.
+type Layer struct {
+	Digest v1.Hash // of what travels and is kept
+	Size   int64   // of the same
+	DiffID v1.Hash // of the tar in it
+}
+
+// Find asks the registries of a reference what it is. It is KindNotFound if
+// none has it, KindUnavailable if one could not be asked.
+func (c *Client) Find(ctx context.Context, ref name.Reference) (*Image, error) {
+	var failed error
+	for _, place := range c.Settings.places(ref) {
+		image, err := c.find(ctx, place)
+		if err == nil {
+			image.Name = ref.Name()
+			return image, nil
+		}
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		failed = err // the last is the reference's own registry
+	}
+	return nil, failed
+}
+
+func (c *Client) find(ctx context.Context, place name.Reference) (*Image, error) {
+	way, err := transport.NewWithContext(ctx, place.Context().Registry, c.authenticator(place), c.transport(), []string{place.Scope(transport.PullScope)})
+	if err != nil {
+		return nil, explain(place, err)
+	}
+	found, err := remote.Get(place, remote.WithContext(ctx), remote.WithTransport(way), remote.WithPlatform(platform()))
+	if err != nil {
+		return nil, explain(place, err)
+	}
+	image, err := found.Image()
+	if err != nil {
+		return nil, explain(place, err)
+	}
+	described, err := describe(image)
+	if err != nil {
+		return nil, explain(place, err)
+	}
+	described.place, described.way = place, way
+	return described, nil
+}
+
+func (c *Client) authenticator(place name.Reference) authn.Authenticator {
+	cred, ok := c.Credentials[place.Context().RegistryStr()]
+	if !ok {
+		return authn.Anonymous
+	}
+	return authn.FromConfig(authn.AuthConfig{Username: cred.Username, Password: cred.Password, IdentityToken: cred.IdentityToken, RegistryToken: cred.RegistryToken})
+}
+
+// describe reads and judges manifest and configuration of an image.
+func describe(image v1.Image) (*Image, error) {
+	m, err := image.Manifest()
+	if err != nil {
+		return nil, err
+	}
+	if m.Config.Size < 0 || m.Config.Size > maxConfig || len(m.Layers) > maxLayers {
+		return nil, banger.Errorf(banger.KindInvalid, "its manifest has %d layers and a configuration of %d bytes; at most %d and %d can be", len(m.Layers), m.Config.Size, maxLayers, maxConfig)
+	}
+	config, err := image.ConfigFile()
+	if err != nil {
+		return nil, err
+	}
+	if p := platform(); config.Architecture != p.Architecture || config.OS != p.OS {
+		return nil, banger.Errorf(banger.KindInvalid, "it is for %s/%s, and this host is %s/%s", config.OS, config.Architecture, p.OS, p.Architecture)
+	}
+	if len(config.RootFS.DiffIDs) != len(m.Layers) {
+		return nil, banger.Errorf(banger.KindInvalid, "its manifest has %d layers and its configuration %d", len(m.Layers), len(config.RootFS.DiffIDs))
+	}
+	described := &Image{Digest: m.Config.Digest.String(), Config: *config}
+	for i, l := range m.Layers {
+		if !l.MediaType.IsLayer() || !l.MediaType.IsDistributable() || l.Digest.Algorithm != "sha256" || l.Size < 0 {
+			return nil, banger.Errorf(banger.KindInvalid, "its layer %s is of the type %q, which makes no root file system", l.Digest, l.MediaType)
+		}
+		described.Layers = append(described.Layers, Layer{Digest: l.Digest, Size: l.Size, DiffID: config.RootFS.DiffIDs[i]})
+	}
+	return described, nil
+}
+
+// explain says of an error what it means for people.
+func explain(place name.Reference, err error) error {
+	var answer *transport.Error
+	var known *banger.Error
+	switch {
+	case errors.As(err, &known):
+		return &banger.Error{Kind: known.Kind, Message: fmt.Sprintf("the image %s: %s", place.Name(), known.Message), Next: known.Next, Err: known.Err}
+	case errors.Is(err, context.Canceled):
+		return err
+	case errors.As(err, &answer) && (answer.StatusCode == http.StatusUnauthorized || answer.StatusCode == http.StatusForbidden):
+		return banger.Errorf(banger.KindUnavailable, "%s does not let us have %s: %s", place.Context().RegistryStr(), place.Name(), diagnosis(answer)).
+			WithNext("docker login %s", place.Context().RegistryStr())
+	case errors.As(err, &answer) && answer.StatusCode == http.StatusNotFound:
+		return banger.Errorf(banger.KindNotFound, "%s has no image %s: %s", place.Context().RegistryStr(), place.Name(), diagnosis(answer))
+	case errors.As(err, &answer):
+		return banger.Errorf(banger.KindUnavailable, "%s answers %d to the question for %s: %s", place.Context().RegistryStr(), answer.StatusCode, place.Name(), diagnosis(answer))
+	}
+	return banger.Errorf(banger.KindUnavailable, "get the image %s: %w", place.Name(), err)
+}
+
+// diagnosis is what a registry says, the first of it.
+func diagnosis(answer *transport.Error) string {
+	for _, d := range answer.Errors {
+		return fmt.Sprintf("%s %.200q", d.Code, d.Message)
+	}
+	return http.StatusText(answer.StatusCode)
+}
