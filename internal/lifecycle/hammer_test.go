@@ -383,10 +383,15 @@ func (c *hammerer) ended(name string, reply api.VerbReply, err error) (fact, err
 
 func (c *hammerer) delete(ctx context.Context, name string) {
 	force := c.rand.IntN(2) == 0
+	ok := fact{saw: there, passes: anything, leaves: gone}
+	errs := map[banger.Kind]fact{banger.KindNotFound: {saw: gone}}
+	if !force {
+		ok.saw, errs[banger.KindConflict] = []string{"creating", "stopped"}, fact{saw: up}
+	}
 	c.asked(ctx, fmt.Sprint("delete, force: ", force), name, func() (fact, error) {
 		_, err := c.c.DeleteVM(ctx, name, force)
-		return fact{saw: there, passes: anything, leaves: gone}, err
-	}, map[banger.Kind]fact{banger.KindNotFound: {saw: gone}, banger.KindConflict: {saw: up}})
+		return ok, err
+	}, errs)
 }
 
 func (c *hammerer) show(ctx context.Context, name string) {
