@@ -159,7 +159,9 @@ func (m *Manager) failedStart(ctx context.Context, rec *banger.Record, cause err
 		return m.recordFailure(ctx, rec, said, failure.Message, exit, ended)
 	}})
 	if err != nil {
+		// handles.json still says that there is something to do, for whoever looks next.
 		m.Log.ErrorContext(ctx, "record a failed start", "vm", rec.Name, "err", err)
+		return failure
 	}
 	if err := m.teardown(clean, rec.ID); err != nil {
 		m.Log.ErrorContext(ctx, "teardown after a failed start", "vm", rec.Name, "err", err)

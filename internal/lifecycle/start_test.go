@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -34,6 +35,24 @@ func TestAFailureAtAnyStepOfAStartLeavesTheVMStoppedAndSaysWhy(t *testing.T) {
 		}
 		if r := w.row("a"); r.LastError != "" {
 			t.Errorf("the error of an earlier start is still there: %s", r.LastError)
+		}
+	})
+}
+
+func TestAFailedStartThatCouldNotBeRecordedIsByTheNextLook(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.create("a")
+		before := w.String()
+		w.guest("a", guest{panics: true})
+		w.failAt("fail.row")
+		if _, _, err := w.Start(t.Context(), "a", lifecycle.StartOptions{}, nil); err == nil {
+			t.Error("it has started")
+		}
+		w.failAt("")
+		w.wantState("a", "stopped")
+		wantWords(t, w.row("a").LastError, "kernel panicked")
+		if got := strings.Replace(w.String(), "intent=running", "intent=stopped", 1); got != before {
+			t.Errorf("left behind:\n%s", got)
 		}
 	})
 }
