@@ -71,9 +71,7 @@ func newPorts(s state) ports {
 			wire.PathSockets: func() (any, error) { return observe.Sockets("/proc") },
 			wire.PathStats:   func() (any, error) { return observe.Stats("/proc") },
 		},
-		Streams: map[string]control.Stream{
-			wire.PathStat: disk.Stat, wire.PathRead: disk.Read, wire.PathWrite: disk.Write,
-		},
+		Streams: disk.All(),
 	}
 	p[wire.PortControl] = ctl.Serve
 	if c.SSH != nil {

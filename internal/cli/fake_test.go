@@ -545,13 +545,12 @@ func (w *world) control() *control.Server {
 		w.t.Error(err)
 	}
 	disk := &files.Server{Users: &users.DB{Root: filepath.Dir(etc)}}
-	server := &control.Server{Streams: map[string]control.Stream{
-		wire.PathStat: disk.Stat, wire.PathRead: disk.Read,
-		wire.PathWrite: func(body io.Reader, answer io.Writer) error {
-			w.note("write")
-			return disk.Write(body, answer)
-		},
-	}}
+	all := disk.All()
+	all[wire.PathWrite] = func(body io.Reader, answer io.Writer) error {
+		w.note("write")
+		return disk.Write(body, answer)
+	}
+	server := &control.Server{Streams: all}
 	if w.sockets != nil {
 		server.Asks = map[string]func() (any, error){wire.PathSockets: func() (any, error) { return w.sockets, nil }}
 	}

@@ -192,7 +192,7 @@ func Write(ctx context.Context, g guest.Files, files []File) error {
 	if len(files) == 0 {
 		return nil
 	}
-	_, err := g.Write(ctx, wire.WriteFiles{Place: wire.Place{Path: ".", Home: true}}, func(w io.Writer) error {
+	_, err := g.Write(ctx, wire.WriteFiles{Place: wire.Place{Path: ".", Own: true}}, func(w io.Writer) error {
 		p := archive.NewPacker(w)
 		var made []string
 		for _, f := range files {

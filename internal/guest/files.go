@@ -54,30 +54,116 @@ func (f Files) Read(ctx context.Context, req wire.ReadFiles) (io.ReadCloser, err
 // Write unpacks the tar that send writes in the directory at a place. If both
 // sides fail it is the guest's word that counts.
 func (f Files) Write(ctx context.Context, req wire.WriteFiles, send func(io.Writer) error) (wire.WroteFiles, error) {
+	done, _, err := f.WriteStamped(ctx, req, send)
+	return done, err
+}
+
+// WriteStamped is Write, and gives the stamps that req may have asked for.
+func (f Files) WriteStamped(ctx context.Context, req wire.WriteFiles, send func(io.Writer) error) (wire.WroteFiles, []wire.Stamp, error) {
 	var done wire.WroteFiles
 	var unsent error
 	body, err := f.post(ctx, wire.PathWrite, func(w io.Writer) error {
-		line, err := json.Marshal(req)
-		if err != nil {
+		if err := json.NewEncoder(w).Encode(req); err != nil {
 			return err
 		}
-		if _, err := w.Write(append(line, '\n')); err != nil {
-			return err
-		}
-		if err := send(w); err != nil {
-			unsent = err
-			return err
-		}
-		return nil
+		unsent = send(w)
+		return unsent
 	})
 	if err != nil {
 		if unsent != nil && !errors.Is(unsent, errStream) && !fromGuest(err) {
 			err = unsent
 		}
-		return done, err
+		return done, nil, err
 	}
 	defer func() { _ = body.Close() }()
-	return done, f.decode(body, &done)
+	lines := json.NewDecoder(&bounded{r: body, left: maxLines})
+	if err := lines.Decode(&done); err != nil {
+		return done, nil, f.failed(fmt.Errorf("its answer: %w", err))
+	}
+	stamps, err := decodeAll[wire.Stamp](lines)
+	if err != nil {
+		return done, nil, f.failed(fmt.Errorf("its answer: %w", err))
+	}
+	return done, stamps, nil
+}
+
+// maxLines bounds an answer that is a line for each file.
+const maxLines = 256 << 20
+
+func decodeAll[T any](lines *json.Decoder) ([]T, error) {
+	var all []T
+	for {
+		var v T
+		err := lines.Decode(&v)
+		if errors.Is(err, io.EOF) {
+			return all, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, v)
+	}
+}
+
+// Changes are the files below a directory that are not as stamps say.
+func (f Files) Changes(ctx context.Context, req wire.ChangesRequest, stamps []wire.Stamp) ([]wire.Change, error) {
+	body, err := f.post(ctx, wire.PathChanges, func(w io.Writer) error { return encodeAll(w, req, stamps) })
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = body.Close() }()
+	all, err := decodeAll[wire.Change](json.NewDecoder(&bounded{r: body, left: maxLines}))
+	if err != nil {
+		return nil, f.failed(fmt.Errorf("its answer: %w", err))
+	}
+	return all, nil
+}
+
+// Pick gives a tar of the files with these names below a directory. Its caller
+// closes it.
+func (f Files) Pick(ctx context.Context, at wire.Place, names []string) (io.ReadCloser, error) {
+	return f.post(ctx, wire.PathPick, func(w io.Writer) error { return encodeAll(w, wire.PickRequest{Place: at}, texts(names)) })
+}
+
+// Remove removes the files with these names below a directory.
+func (f Files) Remove(ctx context.Context, at wire.Place, names []string) error {
+	return f.done(f.post(ctx, wire.PathRemove, func(w io.Writer) error { return encodeAll(w, wire.RemoveRequest{Place: at}, texts(names)) }))
+}
+
+// Seal makes a directory unwritable for everybody, or undoes that.
+func (f Files) Seal(ctx context.Context, req wire.SealRequest) error {
+	return f.done(f.post(ctx, wire.PathSeal, jsonBody(req)))
+}
+
+// done is the end of a request whose answer says nothing.
+func (f Files) done(body io.ReadCloser, err error) error {
+	if err != nil {
+		return err
+	}
+	defer func() { _ = body.Close() }()
+	_, err = io.Copy(io.Discard, io.LimitReader(body, maxAnswer))
+	return err
+}
+
+func encodeAll[T any](w io.Writer, req any, all []T) error {
+	enc := json.NewEncoder(w)
+	if err := enc.Encode(req); err != nil {
+		return err
+	}
+	for _, v := range all {
+		if err := enc.Encode(v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func texts(names []string) []wire.Text {
+	all := make([]wire.Text, len(names))
+	for i, name := range names {
+		all[i] = wire.Text(name)
+	}
+	return all
 }
 
 func jsonBody(req any) func(io.Writer) error {

@@ -25,9 +25,7 @@ import (
 // filesPort answers as the agent does.
 func filesPort() map[uint32]func(net.Conn) {
 	disk := &files.Server{Users: &users.DB{}}
-	ctl := &control.Server{Streams: map[string]control.Stream{
-		wire.PathStat: disk.Stat, wire.PathRead: disk.Read, wire.PathWrite: disk.Write,
-	}}
+	ctl := &control.Server{Streams: disk.All()}
 	return map[uint32]func(net.Conn){wire.PortControl: ctl.Serve}
 }
 

@@ -25,9 +25,7 @@ import (
 // this machine's, so that a test copies between two temporary directories.
 func theGuest() Copy {
 	disk := &files.Server{Users: &users.DB{}}
-	ctl := &control.Server{Streams: map[string]control.Stream{
-		wire.PathStat: disk.Stat, wire.PathRead: disk.Read, wire.PathWrite: disk.Write,
-	}}
+	ctl := &control.Server{Streams: disk.All()}
 	return served(ctl.Serve)
 }
 
@@ -212,7 +210,7 @@ func TestStreams(t *testing.T) {
 
 // hostile is a guest that says what stat and the tar are.
 func hostile(stat string, archive []byte) Copy {
-	return served((&control.Server{Streams: map[string]control.Stream{
+	return served((&control.Server{Streams: map[string]func(io.Reader, io.Writer) error{
 		wire.PathStat: func(_ io.Reader, w io.Writer) error { _, err := io.WriteString(w, stat); return err },
 		wire.PathRead: func(_ io.Reader, w io.Writer) error { _, err := w.Write(archive); return err },
 	}}).Serve)

@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"path"
-	"slices"
 	"strings"
 	"time"
 
@@ -21,6 +20,9 @@ type Packer struct {
 	// Skip, if set, leaves out an entry by its name in the archive, and what is
 	// below it.
 	Skip func(name string) bool
+	// Tee, if set, gives a writer that gets the content of a regular file too; holes
+	// are not left out then.
+	Tee func(name string, size int64) io.Writer
 	// Skipped counts sockets, which no archive can hold.
 	Skipped int
 
@@ -88,31 +90,9 @@ func (p *Packer) add(dir *os.File, base, as string, st unix.Stat_t, above uint64
 	if st.Dev != above && ofTheKernel(sub) {
 		return nil
 	}
-	return p.below(sub, as, st.Dev)
-}
-
-// below packs the entries of a directory.
-func (p *Packer) below(dir *os.File, as string, dev uint64) error {
-	names, err := dir.Readdirnames(-1)
-	if err != nil {
-		return fmt.Errorf("%s: %w", as, err)
-	}
-	slices.Sort(names)
-	for _, name := range names {
-		st, err := lstat(dir, name)
-		if err == unix.ENOENT {
-			continue // it has gone meanwhile
-		}
-		if err == nil {
-			err = p.add(dir, name, path.Join(as, name), st, dev)
-		} else {
-			err = fmt.Errorf("%s: %w", path.Join(as, name), err)
-		}
-		if err != nil {
-			return err
-		}
-	}
-	return nil
+	return List(sub, func(name string, inside unix.Stat_t) error {
+		return p.add(sub, name, path.Join(as, name), inside, st.Dev)
+	})
 }
 
 // entry packs one entry.
@@ -175,13 +155,16 @@ func (p *Packer) file(dir *os.File, base string, hdr *tar.Header, st unix.Stat_t
 	if p.Xattrs {
 		hdr.PAXRecords = xattrsOf(f)
 	}
-	if parts := segments(f, now); parts != nil {
+	var out io.Writer = p.tar
+	if p.Tee != nil {
+		out = io.MultiWriter(p.tar, p.Tee(hdr.Name, hdr.Size))
+	} else if parts := segments(f, now); parts != nil {
 		return p.sparse(f, hdr, parts)
 	}
 	if err := p.tar.WriteHeader(hdr); err != nil {
 		return err
 	}
-	return p.copy(p.tar, io.LimitReader(f, hdr.Size), hdr.Name, hdr.Size)
+	return p.copy(out, io.LimitReader(f, hdr.Size), hdr.Name, hdr.Size)
 }
 
 // copy writes size bytes; a file that has become shorter meanwhile is an error.

@@ -36,9 +36,7 @@ type Unpacker struct {
 	// What has been unpacked, and what Special would have made.
 	Entries, Bytes, LeftOut int64
 
-	top     *os.File
-	parent  *os.File // the directory of the last entry
-	at      string   // its name
+	*below
 	touched []touched
 	buf     []byte
 }
@@ -56,7 +54,7 @@ const roomEvery = 16 << 20
 // Unpack makes files of the tar that r holds. What it has made stays if it
 // fails. r is read to the tar's end and not further.
 func (u *Unpacker) Unpack(dir *os.File, r io.Reader) error {
-	u.top, u.parent, u.at, u.touched, u.buf = dir, dir, ".", nil, make([]byte, copyBuffer)
+	u.below, u.touched, u.buf = newBelow(dir), nil, make([]byte, copyBuffer)
 	defer u.leave()
 	archive := tar.NewReader(r)
 	for {
@@ -87,7 +85,7 @@ func (u *Unpacker) one(archive io.Reader, hdr *tar.Header) error {
 	if name == "." {
 		return nil // the directory itself is its owner's affair
 	}
-	if err := u.enter(path.Dir(name)); err != nil {
+	if err := u.enter(path.Dir(name), true); err != nil {
 		return err
 	}
 	made, err := u.entry(archive, path.Base(name), name, hdr)
@@ -103,55 +101,6 @@ func (u *Unpacker) one(archive io.Reader, hdr *tar.Header) error {
 		u.LeftOut++
 	}
 	return nil
-}
-
-// enter makes the directory with this name the parent, and makes what of it is missing.
-func (u *Unpacker) enter(name string) error {
-	if name == u.at {
-		return nil
-	}
-	u.leave()
-	if name == "." {
-		return nil
-	}
-	parent := u.top
-	for part := range strings.SplitSeq(name, "/") {
-		next, err := openDirAt(parent, part)
-		if parent != u.top {
-			_ = parent.Close()
-		}
-		if err != nil {
-			return fmt.Errorf("%s: %w", name, err)
-		}
-		parent = next
-	}
-	u.parent, u.at = parent, name
-	return nil
-}
-
-func (u *Unpacker) leave() {
-	if u.parent != u.top {
-		_ = u.parent.Close()
-	}
-	u.parent, u.at = u.top, "."
-}
-
-// openDirAt opens a directory, and makes it if it is not there.
-func openDirAt(dir *os.File, base string) (*os.File, error) {
-	sub, err := openat(dir, base, unix.O_DIRECTORY|unix.O_RDONLY, 0)
-	if errors.Is(err, unix.ENOENT) {
-		if err := unix.Mkdirat(int(dir.Fd()), base, 0o755); err != nil && err != unix.EEXIST {
-			return nil, err
-		}
-		sub, err = openat(dir, base, unix.O_DIRECTORY|unix.O_RDONLY, 0)
-	}
-	if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
-		return nil, errors.New("it is there already, and is no directory")
-	}
-	if err != nil {
-		return nil, errors.Unwrap(err)
-	}
-	return sub, nil
 }
 
 // entry makes one entry of the parent. One that is left out is not made.
@@ -231,9 +180,9 @@ func (u *Unpacker) link(base string, hdr *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	from := Unpacker{top: u.top, parent: u.top, at: "."}
+	from := newBelow(u.top)
 	defer from.leave()
-	if err := from.enter(path.Dir(target)); err != nil {
+	if err := from.enter(path.Dir(target), false); err != nil {
 		return err
 	}
 	st, err := lstat(from.parent, path.Base(target))
@@ -353,7 +302,7 @@ func (u *Unpacker) finish() error {
 }
 
 func (u *Unpacker) seal(t touched) error {
-	if err := u.enter(path.Dir(t.name)); err != nil {
+	if err := u.enter(path.Dir(t.name), false); err != nil {
 		return err
 	}
 	f, err := openat(u.parent, path.Base(t.name), unix.O_DIRECTORY|unix.O_RDONLY, 0)

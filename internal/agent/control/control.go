@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"time"
 
@@ -23,8 +24,10 @@ type Server struct {
 	Shutdown func() error // asks the guest to power off, and does not wait for it
 	// Asks answer what is got from these paths.
 	Asks map[string]func() (any, error)
-	// Streams answer what is posted to these paths.
-	Streams map[string]Stream
+	// Streams answer what is posted to these paths, of which body or answer may be
+	// of any length. An error before the first byte of the answer is a status,
+	// later it is a trailer.
+	Streams map[string]func(body io.Reader, answer io.Writer) error
 }
 
 // Serve answers the requests of one connection until it ends.

@@ -21,7 +21,7 @@ func talk(t *testing.T, send string) []*http.Response {
 		Asks: map[string]func() (any, error){
 			"/asked": func() (any, error) { return "this", nil }, "/broken": func() (any, error) { return nil, errors.New("no") },
 		},
-		Streams: map[string]Stream{
+		Streams: map[string]func(io.Reader, io.Writer) error{
 			"/echo":  func(in io.Reader, out io.Writer) error { _, err := io.Copy(out, in); return err },
 			"/fails": func(io.Reader, io.Writer) error { return &wire.FileError{Kind: "conflict", Message: "no"} },
 		},
@@ -94,7 +94,7 @@ func TestStreams(t *testing.T) {
 		"a late failure": {"POST /breaks HTTP/1.1\r\n\r\n", "half", `and then\nno more`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := &Server{Streams: map[string]Stream{}}
+			s := &Server{Streams: map[string]func(io.Reader, io.Writer) error{}}
 			client, server := net.Pipe()
 			go func() { _, _ = io.WriteString(client, test.send) }()
 			s.Streams["/echo"] = func(in io.Reader, out io.Writer) error { _, err := io.Copy(out, in); return err }

@@ -14,10 +14,6 @@ import (
 	"banger.dev/banger/internal/agent/wire"
 )
 
-// Stream answers a request whose body or answer may be of any length. An error
-// before the first byte of the answer is a status, later it is a trailer.
-type Stream func(body io.Reader, answer io.Writer) error
-
 // stream is the body of a request, whether it has been read or not.
 func (req request) stream(conn *bufio.Reader) io.Reader {
 	if req.chunked {
@@ -28,7 +24,7 @@ func (req request) stream(conn *bufio.Reader) io.Reader {
 
 // serveStream has handle answer, which ends the connection: the rest of the
 // body may never be read.
-func serveStream(conn net.Conn, body io.Reader, handle Stream) {
+func serveStream(conn net.Conn, body io.Reader, handle func(io.Reader, io.Writer) error) {
 	out := &chunkWriter{conn: conn}
 	err := handle(body, out)
 	if err != nil && !out.begun {

@@ -81,16 +81,33 @@ func (s *Server) Write(body io.Reader, answer io.Writer) error {
 		return err
 	}
 	return s.at(req.Place, func(name string, id users.Identity) error {
+		if req.Make {
+			if err := os.MkdirAll(name, 0o755); err != nil {
+				return failure(err)
+			}
+		}
 		dir, err := archive.OpenDir(name)
 		if err != nil {
 			return failure(err)
 		}
 		defer func() { _ = dir.Close() }()
 		u := &archive.Unpacker{Special: id.UID == 0, Owner: owner(id, req.Keep)}
+		var made []string
+		if req.Stamps {
+			u.Made = func(name string, hdr *tar.Header) {
+				if hdr.Typeflag != tar.TypeDir {
+					made = append(made, name)
+				}
+			}
+		}
 		if err := u.Unpack(dir, in); err != nil {
 			return failure(fmt.Errorf("%s: %w", name, err))
 		}
-		return json.NewEncoder(answer).Encode(wire.WroteFiles{Entries: u.Entries, Bytes: u.Bytes, LeftOut: u.LeftOut})
+		out := bufio.NewWriterSize(answer, answerBuffer)
+		if err := json.NewEncoder(out).Encode(wire.WroteFiles{Entries: u.Entries, Bytes: u.Bytes, LeftOut: u.LeftOut}); err != nil {
+			return err
+		}
+		return errors.Join(writeStamps(out, dir, made), out.Flush())
 	})
 }
 
@@ -108,7 +125,7 @@ func owner(id users.Identity, keep bool) func(*tar.Header) (uid, gid int) {
 // at calls do with the path of a place and the rights of its user.
 func (s *Server) at(place wire.Place, do func(name string, id users.Identity) error) error {
 	who := place.User
-	if who == "" && place.Home {
+	if who == "" && place.Own {
 		who = s.User
 	}
 	if who == "" {
@@ -122,7 +139,7 @@ func (s *Server) at(place wire.Place, do func(name string, id users.Identity) er
 	switch {
 	case strings.ContainsRune(name, 0):
 		return &wire.FileError{Kind: "invalid", Message: fmt.Sprintf("%q is no path", name)}
-	case place.Home:
+	case place.Own && !path.IsAbs(name):
 		local, err := archive.Local(name)
 		if err != nil {
 			return &wire.FileError{Kind: "invalid", Message: err.Error()}
@@ -198,6 +215,14 @@ func failure(err error) error {
 		kind = "conflict"
 	}
 	return &wire.FileError{Kind: kind, Message: err.Error()}
+}
+
+// All are the streams of the control port that carry files.
+func (s *Server) All() map[string]func(io.Reader, io.Writer) error {
+	return map[string]func(io.Reader, io.Writer) error{
+		wire.PathStat: s.Stat, wire.PathRead: s.Read, wire.PathWrite: s.Write,
+		wire.PathChanges: s.Changes, wire.PathPick: s.Pick, wire.PathRemove: s.Remove, wire.PathSeal: s.Seal,
+	}
 }
 
 func readAll(body io.Reader, req any) error {

@@ -17,9 +17,9 @@ const MaxFilesRequest = 1 << 20
 
 // Place is a path in the guest and whose rights count.
 type Place struct {
-	Path Text   `json:"path"`           // absolute, or below the user's home if Home is set
-	User string `json:"user,omitempty"` // as in Request; "" is root, or with Home the VM's own user
-	Home bool   `json:"home,omitempty"`
+	Path Text   `json:"path"`           // absolute, or with Own below the user's home
+	User string `json:"user,omitempty"` // as in Request; "" is root, or with Own the VM's own user
+	Own  bool   `json:"own,omitempty"`
 }
 
 // StatFile asks what is at a place: PathStat.
@@ -59,6 +59,49 @@ type WriteFiles struct {
 	// Keep gives files the owners that the tar names. Otherwise they are the
 	// user's.
 	Keep bool `json:"keep,omitempty"`
+	// Make has the directory made if it is not there.
+	Make bool `json:"make,omitempty"`
+	// Stamps asks for a Stamp of each file, behind the WroteFiles, a line each.
+	Stamps bool `json:"stamps,omitempty"`
+}
+
+// Stamp is a file as it was at a moment: as long as none of this has changed,
+// nobody has written to it.
+type Stamp struct {
+	Path  Text   `json:"p"` // below the directory that was asked about
+	Mode  uint32 `json:"m"` // with its type, as the kernel has it
+	Size  int64  `json:"s"`
+	MTime int64  `json:"t"` // both in nanoseconds since 1970
+	CTime int64  `json:"c"`
+}
+
+// ChangesRequest asks which files below a directory are no longer as stamps
+// say: PathChanges. A line for each Stamp follows; the answer is a line for each
+// Change, in no order. Directories count only by what they hold.
+type ChangesRequest struct {
+	Place
+	Git bool `json:"git,omitempty"` // what is in a directory called .git too
+}
+
+// Change is a file that differs.
+type Change struct {
+	Stamp
+	Gone bool `json:"gone,omitempty"` // it is not there any more; Stamp has its path alone
+}
+
+// PickRequest asks for a tar of some files below a directory: PathPick. A line
+// follows for each, its path as a Text. What is not there is left out.
+type PickRequest struct{ Place }
+
+// RemoveRequest asks to remove files below a directory: PathRemove. A line
+// follows for each, its path as a Text. Directories that are empty then go too.
+type RemoveRequest struct{ Place }
+
+// SealRequest asks to make a directory and all below it unwritable for
+// everybody until the VM stops: PathSeal. Off undoes it.
+type SealRequest struct {
+	Place
+	Off bool `json:"off,omitempty"`
 }
 
 // WroteFiles is what became of a write.

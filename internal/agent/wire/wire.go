@@ -30,9 +30,13 @@ const (
 	PathSockets  = "/sockets"  // GET → Sockets
 	PathStats    = "/stats"    // GET → Stats
 
-	PathStat  = "/files/stat"  // POST StatFile → FileStat: files.go
-	PathRead  = "/files/read"  // POST ReadFiles → tar
-	PathWrite = "/files/write" // POST WriteFiles and a tar → WroteFiles
+	PathStat    = "/files/stat"    // POST StatFile → FileStat: files.go
+	PathRead    = "/files/read"    // POST ReadFiles → tar
+	PathWrite   = "/files/write"   // POST WriteFiles and a tar → WroteFiles
+	PathChanges = "/files/changes" // POST ChangesRequest and lines → lines
+	PathPick    = "/files/pick"    // POST PickRequest and lines → tar
+	PathRemove  = "/files/remove"  // POST RemoveRequest and lines
+	PathSeal    = "/files/seal"    // POST SealRequest
 )
 
 // Hello is the first thing the host asks.
