@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"fmt"
+	"os"
 	"slices"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
 	"banger.dev/banger/internal/filesync"
+	"banger.dev/banger/internal/workspace"
 )
 
 // shellScript becomes the login shell of the user it runs as, as far as the
@@ -32,6 +34,8 @@ type runOptions struct {
 	detach  bool
 	tty     bool
 	timeout time.Duration
+	path    string // to be copied into the VM, "" for nothing
+	copy    workspace.Options
 	argv    []string // after --
 
 	entrypoint   string // in place of the image's, if it was given
@@ -41,7 +45,7 @@ type runOptions struct {
 func newRunCommand(a *app) *cobra.Command {
 	opts := &runOptions{specOptions: newSpecOptions(a)}
 	cmd := &cobra.Command{
-		Use:   "run [flags] [-- CMD...]",
+		Use:   "run [flags] [PATH] [-- CMD...]",
 		Short: "Make a VM, start it and run a command in it",
 		Long: `Make a VM, start it and run a command in it. Without --rm the VM goes on running afterwards; with --rm it is
 killed and deleted when the command ends, or when banger is ended in whatever way.
@@ -49,7 +53,11 @@ killed and deleted when the command ends, or when banger is ended in whatever wa
 CMD goes to the image's entrypoint if it has one. Without CMD the image's own command is run, else root's login
 shell, on a terminal if this is one.
 
-  banger run --rm -- make test
+With PATH, the repository or directory there is copied into the VM first, and the command runs in the copy; see
+banger vm workspace prepare.
+
+  banger run --rm -- uname -a
+  banger run --rm . -- make test
   banger run --rm -t -- top
   banger run -d --name web --memory 2GiB
   banger run --rm --image alpine:3 -- cat /etc/os-release
@@ -57,8 +65,10 @@ shell, on a terminal if this is one.
 
 Exit code: the command's; 126 if it cannot be run, 127 if it is not there, 128+N after signal N, 125 for every
 failure of banger's own, 130 when interrupted before the command runs.`,
-		Annotations:       map[string]string{ownExitCodes: "yes"},
-		ValidArgsFunction: cobra.NoFileCompletions,
+		Annotations: map[string]string{ownExitCodes: "yes"},
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveFilterDirs
+		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := opts.complete(cmd); err != nil {
 				return err
@@ -75,6 +85,7 @@ failure of banger's own, 130 when interrupted before the command runs.`,
 	flags.BoolP("interactive", "i", false, "accepted and changes nothing: stdin is always connected")
 	flags.StringVar(&opts.entrypoint, "entrypoint", "", "program that CMD goes to, in place of the image's entrypoint and command; \"\" is none")
 	flags.Var(&durationValue{&opts.timeout}, "timeout", "how long the boot may take, such as 90s")
+	addWorkspaceFlags(flags, &opts.copy)
 	return cmd
 }
 
@@ -85,9 +96,10 @@ func (o *runOptions) takeArguments(cmd *cobra.Command, args []string) error {
 		before, o.argv = args[:dash], args[dash:]
 	}
 	switch {
-	case len(before) > 0:
-		return banger.Errorf(banger.KindInvalid, "%q would be a workspace to copy into the VM, which banger cannot do yet; a command goes behind --", before[0]).
-			WithNext("%s -- %s", cmd.CommandPath(), before[0])
+	case len(before) > 1:
+		return usageError(cmd, "one directory is copied into the VM, and %q is more; a command goes behind --", before[1])
+	case len(before) == 0 && workspaceFlag(cmd) != "":
+		return usageError(cmd, "--%s is about a directory that is copied, and none is named", workspaceFlag(cmd))
 	case o.detach && len(o.argv) > 0:
 		return usageError(cmd, "--detach runs no command, and %q is one", o.argv[0])
 	case o.detach && o.remove:
@@ -96,8 +108,25 @@ func (o *runOptions) takeArguments(cmd *cobra.Command, args []string) error {
 		return usageError(cmd, "--entrypoint is for a command, and --detach runs none")
 	case o.detach && o.tty:
 		return usageError(cmd, "--tty is for a command, and --detach runs none")
+	case len(before) == 0:
+		return nil
+	}
+	o.path = before[0]
+	if info, err := os.Stat(o.path); err != nil || !info.IsDir() {
+		return banger.Errorf(banger.KindInvalid, "%q is no directory to copy into the VM; a command goes behind --", o.path).
+			WithNext("%s -- %s", cmd.CommandPath(), o.path)
 	}
 	return nil
+}
+
+// workspaceFlag is a flag that was given and makes sense with a directory alone.
+func workspaceFlag(cmd *cobra.Command) string {
+	for _, name := range []string{"branch", "depth", "readonly", "include-ignored", "exclude"} {
+		if cmd.Flags().Changed(name) {
+			return name
+		}
+	}
+	return ""
 }
 
 // complete also settles what hangs on several flags.
@@ -123,7 +152,8 @@ func (a *app) runRun(ctx context.Context, opts *runOptions) error {
 	if opts.remove {
 		return a.runAndDelete(ctx, opts, vm, files)
 	}
-	if err := a.sync(ctx, vm, files); err != nil {
+	command, err := a.furnish(ctx, opts, vm, files)
+	if err != nil {
 		return err
 	}
 	switch {
@@ -134,7 +164,20 @@ func (a *app) runRun(ctx context.Context, opts *runOptions) error {
 		return err
 	}
 	a.remark("%s is running, and stays so; end it with: banger vm delete --force %s", vm.Name, vm.Name)
-	return a.runCommand(ctx, opts.command(a, vm))
+	return a.runCommand(ctx, command)
+}
+
+// furnish puts into a VM what its command is to find there.
+func (a *app) furnish(ctx context.Context, opts *runOptions, vm banger.Detail, files []filesync.File) (guestCommand, error) {
+	command := opts.command(a, vm)
+	if err := a.sync(ctx, vm, files); err != nil || opts.path == "" {
+		return command, err
+	}
+	p, err := a.prepare(ctx, vm, opts.path, opts.copy)
+	if opts.spec.Workdir == "" {
+		command.cwd = p.Dir
+	}
+	return command, err
 }
 
 // runAndDelete runs the command while holding the VM's lease, and deletes the
@@ -143,10 +186,10 @@ func (a *app) runAndDelete(ctx context.Context, opts *runOptions, vm banger.Deta
 	release, err := holdLease(ctx, vm.Name, vm.Paths["monitor_socket"])
 	if err == nil {
 		defer release()
-		err = a.sync(ctx, vm, files)
-	}
-	if err == nil {
-		err = a.runCommand(ctx, opts.command(a, vm))
+		var command guestCommand
+		if command, err = a.furnish(ctx, opts, vm, files); err == nil {
+			err = a.runCommand(ctx, command)
+		}
 	}
 	if gone := a.deleteEphemeral(ctx, vm); gone != nil {
 		// The command's exit code matters more, and the VM ends with the lease.

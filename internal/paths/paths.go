@@ -186,6 +186,13 @@ func (v VM) SystemDisk(ext string) string { return filepath.Join(v.Dir, "system.
 // WorkDisk is vdc; the extension is the disk driver's.
 func (v VM) WorkDisk(ext string) string { return filepath.Join(v.Dir, "work."+ext) }
 
+// Workspaces holds a directory for each directory of the guest that was prepared
+// as a workspace: what it was made of, and the objects that its changes are told by.
+func (v VM) Workspaces() string { return filepath.Join(v.Dir, "workspaces") }
+
+// WorkspaceLock is held while files of a workspace are on their way.
+func (v VM) WorkspaceLock() string { return filepath.Join(v.Dir, "workspace.lock") }
+
 // APISocket is the VMM's own control socket, where it needs one.
 func (v VM) APISocket() string { return filepath.Join(v.Run, "api.sock") }
 

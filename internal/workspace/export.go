@@ -1,0 +1,395 @@
+package workspace
+
+import (
+	"archive/tar"
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/agent/wire"
+)
+
+// Export is what the guest has changed in a workspace since it was prepared. It
+// is open until Close, which lets the next one have the workspace.
+type Export struct {
+	vm      VM
+	slot    slot
+	state   state
+	own     git
+	release func() error
+
+	changed []string // files that are new or other, and not ignored
+	gone    []string
+	LeftOut int // files that no repository can hold: devices, pipes
+}
+
+// ExportOptions are what counts as a change.
+type ExportOptions struct {
+	Path    string // of the workspace in the guest; "" is the only one there is
+	Ignored bool   // files that are ignored too
+}
+
+// NewExport asks a guest what it has changed. Nothing in the guest is.
+func NewExport(ctx context.Context, vm VM, how ExportOptions) (*Export, error) {
+	held, err := vm.hold(ctx)
+	if err != nil {
+		return nil, err
+	}
+	e := &Export{vm: vm, release: held.Release}
+	if err := e.look(ctx, how); err != nil {
+		e.Close()
+		return nil, e.wrong(err)
+	}
+	return e, nil
+}
+
+// Close ends an export.
+func (e *Export) Close() { _ = e.release() }
+
+func (e *Export) look(ctx context.Context, how ExportOptions) error {
+	var err error
+	if e.slot, e.state, err = e.vm.find(how.Path); err != nil {
+		return err
+	}
+	if !e.state.Whole {
+		return banger.Errorf(banger.KindConflict, "%s:%s was never whole: its copy was cut off", e.vm.Name, e.state.Path).
+			WithNext("banger vm workspace prepare %s %s", e.vm.Name, quote(e.state.Root))
+	}
+	e.own = e.slot.own(e.state)
+	changes, err := e.vm.Guest.Changes(ctx, wire.ChangesRequest{Place: e.state.Place}, withoutGit(e.state.Stamps))
+	if err != nil {
+		return err
+	}
+	known := map[string]bool{}
+	for _, f := range e.state.Host {
+		known[string(f.Path)] = true
+	}
+	var fresh []string
+	for _, c := range changes {
+		name := string(c.Path)
+		if err := judge(name); err != nil {
+			return err
+		}
+		kind := c.Mode & unix.S_IFMT
+		switch {
+		case c.Gone && known[name]:
+			e.gone = append(e.gone, name)
+		case c.Gone:
+		case kind != unix.S_IFREG && kind != unix.S_IFLNK:
+			e.LeftOut++
+			if known[name] {
+				e.gone = append(e.gone, name)
+			}
+		case known[name]:
+			e.changed = append(e.changed, name)
+		default:
+			fresh = append(fresh, name)
+		}
+	}
+	if !how.Ignored {
+		if fresh, err = e.notIgnored(ctx, fresh); err != nil {
+			return err
+		}
+	}
+	e.changed = append(e.changed, fresh...)
+	slices.Sort(e.changed)
+	slices.Sort(e.gone)
+	return e.record(ctx)
+}
+
+func withoutGit(stamps []wire.Stamp) []wire.Stamp {
+	var out []wire.Stamp
+	for _, s := range stamps {
+		if !strings.HasPrefix(string(s.Path), ".git/") && !strings.Contains(string(s.Path), "/.git/") {
+			out = append(out, s)
+		}
+	}
+	return out
+}
+
+// notIgnored leaves out the files that the rules in the guest's .gitignore files
+// and the host's own leave out. git itself judges, in a tree that holds nothing
+// but these files.
+func (e *Export) notIgnored(ctx context.Context, names []string) ([]string, error) {
+	if len(names) == 0 || e.state.Common == "" {
+		return names, nil
+	}
+	rules, err := os.MkdirTemp("", "banger-ignore-")
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = os.RemoveAll(rules) }()
+	if err := e.rules(ctx, rules, names); err != nil {
+		return nil, err
+	}
+	args := []string{"-c", "core.bare=false"}
+	if global := globalExcludes(ctx, e.state.Root); global != "" {
+		args = append(args, "-c", "core.excludesFile="+global)
+	}
+	g := e.own.with("GIT_WORK_TREE=" + rules)
+	g.args = append(append([]string{"-C", rules}, g.args...), args...)
+	out, err := g.feed(ctx, strings.NewReader(strings.Join(names, "\x00")+"\x00"), "check-ignore", "-z", "--stdin", "--no-index")
+	if err != nil && exitCode(err) != 1 { // 1: none is
+		return nil, err
+	}
+	ignored := map[string]bool{}
+	for name := range strings.SplitSeq(out, "\x00") {
+		ignored[name] = true
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return ignored[name] }), nil
+}
+
+// globalExcludes is the user's own list of what is ignored.
+func globalExcludes(ctx context.Context, root string) string {
+	out, err := inRepository(root).run(ctx, "config", "--path", "--get", "core.excludesFile")
+	if err == nil {
+		return strings.TrimSpace(out)
+	}
+	if home, err := os.UserConfigDir(); err == nil {
+		return filepath.Join(home, "git/ignore")
+	}
+	return ""
+}
+
+// rules puts the .gitignore files of the workspace into a directory: the host's,
+// and over them those that the guest has changed.
+func (e *Export) rules(ctx context.Context, dir string, fresh []string) error {
+	for _, f := range e.state.Host {
+		if path.Base(string(f.Path)) != ".gitignore" || f.Mode == "120000" || slices.Contains(e.gone, string(f.Path)) {
+			continue
+		}
+		content, err := e.own.run(ctx, "cat-file", "blob", f.ID)
+		if err != nil {
+			return err
+		}
+		name := filepath.Join(dir, string(f.Path))
+		if err := os.MkdirAll(filepath.Dir(name), 0o700); err != nil {
+			return err
+		}
+		if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
+			return err
+		}
+	}
+	var ask []string
+	for _, name := range slices.Concat(e.changed, fresh) {
+		if path.Base(name) == ".gitignore" {
+			ask = append(ask, name)
+		}
+	}
+	return e.pick(ctx, ask, func(name string, hdr *tar.Header, r io.Reader) error {
+		if hdr.Typeflag != tar.TypeReg || hdr.Size > 1<<20 {
+			return nil
+		}
+		content, err := io.ReadAll(r)
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(filepath.Join(dir, path.Dir(name)), 0o700); err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(dir, name), content, 0o600)
+	})
+}
+
+// pick reads files of the guest's. Only what was asked for is passed on.
+func (e *Export) pick(ctx context.Context, names []string, each func(string, *tar.Header, io.Reader) error) error {
+	if len(names) == 0 {
+		return nil
+	}
+	body, err := e.vm.Guest.Pick(ctx, e.state.Place, names)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = body.Close() }()
+	asked := map[string]bool{}
+	for _, name := range names {
+		asked[name] = true
+	}
+	archive := tar.NewReader(&roomy{r: &countingReader{body, &counting{progress: e.vm.Progress}}, dir: e.slot.dir})
+	for {
+		hdr, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if !asked[hdr.Name] {
+			return banger.Errorf(banger.KindUnavailable, "the guest sends %.200q, which was not asked for", hdr.Name)
+		}
+		delete(asked, hdr.Name) // and that once
+		if err := each(hdr.Name, hdr, archive); err != nil {
+			return err
+		}
+	}
+}
+
+// keepFree is what a guest may not fill of the host's disk.
+const keepFree = 256 << 20
+
+// roomy ends a stream before the disk is full.
+type roomy struct {
+	r    io.Reader
+	dir  string
+	left int
+}
+
+func (r *roomy) Read(p []byte) (int, error) {
+	if r.left <= 0 {
+		r.left = 16 << 20
+		var fs unix.Statfs_t
+		if err := unix.Statfs(r.dir, &fs); err == nil && fs.Bavail*uint64(fs.Bsize) < keepFree {
+			return 0, banger.Errorf(banger.KindUnavailable, "%s has less than %s left, and the rest is not taken", r.dir, banger.Bytes(keepFree)).
+				WithNext("df -h %s", r.dir)
+		}
+	}
+	n, err := r.r.Read(p)
+	r.left -= n
+	return n, err
+}
+
+type countingReader struct {
+	r io.Reader
+	c *counting
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.c.told(n)
+	return n, err
+}
+
+// record makes a commit of what the guest has, over what it was given.
+func (e *Export) record(ctx context.Context) error {
+	return fastImport(ctx, e.own, func(w *bufio.Writer) error {
+		commit(w, refGuest, refBase)
+		for _, name := range e.gone {
+			fmt.Fprintf(w, "D %s\n", quote(name))
+		}
+		return e.pick(ctx, e.changed, func(name string, hdr *tar.Header, r io.Reader) error {
+			return writeEntry(w, name, hdr, r)
+		})
+	})
+}
+
+func writeEntry(w *bufio.Writer, name string, hdr *tar.Header, r io.Reader) error {
+	switch hdr.Typeflag {
+	case tar.TypeSymlink:
+		fmt.Fprintf(w, "M 120000 inline %s\n", quote(name))
+		data(w, hdr.Linkname)
+		return nil
+	case tar.TypeReg:
+	default:
+		return banger.Errorf(banger.KindUnavailable, "the guest sends %.200q as something that is no file", name)
+	}
+	mode := "100644"
+	if hdr.Mode&0o100 != 0 {
+		mode = "100755"
+	}
+	fmt.Fprintf(w, "M %s inline %s\ndata %d\n", mode, quote(name), hdr.Size)
+	if _, err := io.Copy(struct{ io.Writer }{w}, r); err != nil {
+		return err
+	}
+	_, err := w.WriteString("\n")
+	return err
+}
+
+// Patch writes the changes as git apply reads them.
+func (e *Export) Patch(ctx context.Context, w io.Writer) error {
+	return e.wrong(e.own.pipe(ctx, nil, w, "diff", "--binary", "--full-index", "--find-renames", "--no-ext-diff", "--no-textconv", "--no-color",
+		"--src-prefix=a/", "--dst-prefix=b/", refBase, refGuest))
+}
+
+// File is one file that differs.
+type File struct {
+	Status string `json:"status"` // A new, D gone, M other, T of another type
+	Path   string `json:"path"`
+}
+
+// Files are those that differ.
+func (e *Export) Files(ctx context.Context) ([]File, error) {
+	entries, err := e.own.diffTree(ctx, refBase, refGuest)
+	files := []File{}
+	for _, d := range entries {
+		files = append(files, File{d.status, d.path})
+	}
+	return files, e.wrong(err)
+}
+
+// Tar writes the files that are new or other as the guest has them.
+func (e *Export) Tar(ctx context.Context, w io.Writer) error {
+	entries, err := e.own.diffTree(ctx, refBase, refGuest)
+	if err != nil {
+		return e.wrong(err)
+	}
+	out := tar.NewWriter(w)
+	for _, d := range entries {
+		if d.status == "D" {
+			continue
+		}
+		if err := e.own.writeTar(ctx, out, d); err != nil {
+			return e.wrong(err)
+		}
+	}
+	return out.Close()
+}
+
+// difference is a line of diff-tree.
+type difference struct{ mode, id, status, path string }
+
+func (g git) diffTree(ctx context.Context, from, to string) ([]difference, error) {
+	out, err := g.run(ctx, "diff-tree", "-r", "-z", "--raw", "--no-renames", from, to)
+	if err != nil {
+		return nil, err
+	}
+	var all []difference
+	words := strings.Split(out, "\x00")
+	for n := 0; n+1 < len(words); n += 2 {
+		f := strings.Fields(words[n]) // :mode mode id id status
+		if len(f) != 5 {
+			return nil, fmt.Errorf("git diff-tree says %.100q", words[n])
+		}
+		all = append(all, difference{mode: f[1], id: f[3], status: f[4], path: words[n+1]})
+	}
+	return all, nil
+}
+
+// writeTar adds a file of a commit to a tar.
+func (g git) writeTar(ctx context.Context, out *tar.Writer, d difference) error {
+	content, err := g.run(ctx, "cat-file", "blob", d.id)
+	if err != nil {
+		return err
+	}
+	hdr := &tar.Header{Name: d.path, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(content))}
+	switch d.mode {
+	case "120000":
+		hdr.Typeflag, hdr.Linkname, hdr.Size = tar.TypeSymlink, content, 0
+		return out.WriteHeader(hdr)
+	case "100755":
+		hdr.Mode = 0o755
+	}
+	if err := out.WriteHeader(hdr); err != nil {
+		return err
+	}
+	_, err = io.WriteString(out, content)
+	return err
+}
+
+// wrong is err for the person who wants the changes.
+func (e *Export) wrong(err error) error {
+	var ours *banger.Error
+	if err == nil || errors.As(err, &ours) || errors.Is(err, context.Canceled) || errors.Is(err, unix.EPIPE) {
+		return err
+	}
+	return banger.Errorf(banger.KindUnavailable, "%s:%s: %w", e.vm.Name, e.state.Path, err)
+}

@@ -1,0 +1,490 @@
+package workspace
+
+import (
+	"archive/tar"
+	"context"
+	"crypto/sha1" //nolint:gosec // git's names of objects, not a seal
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/agent/archive"
+	"banger.dev/banger/internal/agent/wire"
+)
+
+// Prepared is a workspace that is in a guest.
+type Prepared struct {
+	Path    string `json:"path"` // in the guest
+	Dir     string `json:"dir"`  // in the guest, what of it was asked for
+	Files   int    `json:"files"`
+	Sent    int    `json:"sent"` // of these, with this call
+	Removed int    `json:"removed"`
+	Head    string `json:"head"`
+	Branch  string `json:"branch"`
+	Note    string `json:"note,omitempty"`
+}
+
+// Prepare copies the directory name into a guest: all of it the first time, what
+// has changed later.
+func Prepare(ctx context.Context, vm VM, name string, how Options) (Prepared, error) {
+	src, err := inspect(ctx, name)
+	if err != nil {
+		return Prepared{}, err
+	}
+	place, at, err := vm.place(ctx, src, how)
+	if err != nil {
+		return Prepared{}, err
+	}
+	held, err := vm.hold(ctx)
+	if err != nil {
+		return Prepared{}, err
+	}
+	defer held.Release()
+	scratch, err := os.MkdirTemp("", "banger-workspace-")
+	if err != nil {
+		return Prepared{}, banger.Errorf(banger.KindInternal, "%w", err)
+	}
+	defer func() { _ = os.RemoveAll(scratch) }()
+	how.scratch = scratch
+	i := &importing{vm: vm, src: src, how: how, slot: vm.slot(at), place: place, path: at}
+	p, err := i.run(ctx)
+	if err != nil {
+		return Prepared{}, i.wrong(err)
+	}
+	return p, nil
+}
+
+// place is where a workspace goes, and its path.
+func (vm VM) place(ctx context.Context, src source, how Options) (wire.Place, string, error) {
+	target := how.Target
+	if target == "" {
+		target = filepath.Base(src.root)
+	}
+	if target == "/" || target == "." {
+		return wire.Place{}, "", banger.Errorf(banger.KindInvalid, "%s has no name that its copy could have: say where it goes", src.root).
+			WithNext("banger vm workspace prepare --target /root/work %s %s", vm.Name, quote(src.root))
+	}
+	place := wire.Place{Path: wire.Text(target), Own: true}
+	stat, err := vm.Guest.Stat(ctx, wire.StatFile{Place: place})
+	if err != nil {
+		return place, "", err
+	}
+	if stat.Exists && stat.Kind != wire.KindDir {
+		return place, "", banger.Errorf(banger.KindConflict, "%s:%s is there already, and is no directory", vm.Name, stat.Path)
+	}
+	return place, string(stat.Path), nil
+}
+
+// importing is one copy into a guest.
+type importing struct {
+	vm    VM
+	src   source
+	how   Options
+	slot  slot
+	place wire.Place
+	path  string
+
+	before  state
+	listed  listing
+	gits    []dotGit // of listed.repos
+	known   map[string]hostFile
+	changed map[string]bool // files that are sent
+	note    string
+}
+
+func (i *importing) run(ctx context.Context) (Prepared, error) {
+	var err error
+	if i.listed, err = list(ctx, i.src, ways{exclude: i.how.Exclude, include: i.how.Include}); err != nil {
+		return Prepared{}, err
+	}
+	for _, r := range i.listed.repos {
+		how := i.how
+		if r.at != "." {
+			how.Branch = ""
+		}
+		d, err := newDotGit(ctx, r.source, how)
+		if err != nil {
+			return Prepared{}, err
+		}
+		i.gits = append(i.gits, d)
+	}
+	if i.before, err = i.slot.load(); err != nil && !errors.Is(err, os.ErrNotExist) {
+		i.before = state{}
+	}
+	gone, err := i.compare(ctx)
+	if err != nil {
+		return Prepared{}, err
+	}
+	st := i.before
+	st.Whole = false
+	if err := i.slot.save(st); err != nil {
+		return Prepared{}, err
+	}
+	if err := i.vm.Guest.Seal(ctx, wire.SealRequest{Place: i.place, Off: true}); err != nil && banger.KindOf(err) != banger.KindNotFound {
+		return Prepared{}, err
+	}
+	if len(gone) > 0 {
+		if err := i.vm.Guest.Remove(ctx, i.place, gone); err != nil {
+			return Prepared{}, err
+		}
+	}
+	return i.copy(ctx, gone)
+}
+
+// compare finds out what is to be sent, and gives what is to be removed.
+func (i *importing) compare(ctx context.Context) (gone []string, err error) {
+	i.known, i.changed = map[string]hostFile{}, map[string]bool{}
+	if i.before.Whole && i.before.Root == i.src.root {
+		for _, f := range i.before.Host {
+			i.known[string(f.Path)] = f
+		}
+	}
+	present := map[string]bool{}
+	for _, name := range i.listed.files {
+		present[name] = true
+		if stamp, _ := stampOf(filepath.Join(i.src.root, name)); stamp != "" && stamp != i.known[name].Stamp {
+			i.changed[name] = true
+		}
+	}
+	for name := range i.known {
+		if !present[name] {
+			gone = append(gone, name)
+		}
+	}
+	slices.Sort(gone)
+	if len(i.known) == 0 {
+		return nil, nil
+	}
+	return gone, i.reconcile(ctx, gone)
+}
+
+// reconcile looks at what the guest has changed since the last time. A file that
+// both sides have changed is not overwritten, unless that is wanted; one that
+// has gone there is sent again.
+func (i *importing) reconcile(ctx context.Context, gone []string) error {
+	changes, err := i.vm.Guest.Changes(ctx, wire.ChangesRequest{Place: i.place, Git: true}, i.before.Stamps)
+	if banger.KindOf(err) == banger.KindNotFound {
+		i.known = map[string]hostFile{} // somebody has removed it all
+		for _, name := range i.listed.files {
+			i.changed[name] = true
+		}
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var both []string
+	heads := false
+	for _, c := range changes {
+		name := string(c.Path)
+		_, known := i.known[name]
+		switch {
+		case strings.HasPrefix(name, ".git/"):
+			heads = heads || name == ".git/HEAD" || name == ".git/packed-refs" || strings.HasPrefix(name, ".git/refs/")
+		case i.changed[name] || slices.Contains(gone, name):
+			both = append(both, name)
+		case known && c.Gone && i.how.Force:
+			i.changed[name] = true
+		}
+	}
+	if len(both) > 0 && !i.how.Force {
+		return banger.Errorf(banger.KindConflict, "%s was changed here and in %s since it was prepared", few(both), i.vm.Name).
+			WithNext("banger vm workspace export --apply %s, or prepare --force", i.vm.Name)
+	}
+	if heads && !i.how.Force {
+		i.note = "commits made in " + i.vm.Name + " are kept: its branches and index stay as they are"
+		for n := range i.gits {
+			for _, name := range []string{"HEAD", "packed-refs"} {
+				delete(i.gits[n].made, name)
+			}
+			delete(i.gits[n].copied, "index")
+		}
+	}
+	return nil
+}
+
+// few names some of many.
+func few(names []string) string {
+	const some = 5
+	quoted := make([]string, 0, some)
+	for _, name := range names[:min(some, len(names))] {
+		quoted = append(quoted, quote(name))
+	}
+	text := strings.Join(quoted, ", ")
+	if more := len(names) - some; more > 0 {
+		text += fmt.Sprintf(" and %d more", more)
+	}
+	return text
+}
+
+// copy sends what has changed and writes down what the guest has then.
+func (i *importing) copy(ctx context.Context, gone []string) (Prepared, error) {
+	var sent []hostFile
+	wanted := wire.WriteFiles{Place: i.place, Make: true, Stamps: true}
+	_, stamps, err := i.vm.Guest.WriteStamped(ctx, wanted, func(w io.Writer) (err error) {
+		sent, err = i.pack(ctx, w)
+		return err
+	})
+	if err != nil {
+		return Prepared{}, err
+	}
+	for _, f := range sent {
+		i.known[string(f.Path)] = f
+	}
+	for _, name := range gone {
+		delete(i.known, name)
+	}
+	st := state{
+		Place: i.place, Path: i.path, Root: i.src.root, Common: i.src.commonDir, Head: i.src.head, Format: i.src.format,
+		ReadOnly: i.how.ReadOnly, Whole: true, Stamps: merged(i.before.Stamps, stamps, gone),
+	}
+	for _, name := range i.listed.files {
+		if f, ok := i.known[name]; ok {
+			st.Host = append(st.Host, f)
+		}
+	}
+	if err := i.base(ctx, st); err != nil {
+		return Prepared{}, err
+	}
+	if i.how.ReadOnly {
+		if err := i.vm.Guest.Seal(ctx, wire.SealRequest{Place: i.place}); err != nil {
+			return Prepared{}, err
+		}
+	}
+	p := Prepared{
+		Path: i.path, Dir: path.Join(i.path, filepath.ToSlash(i.src.sub)), Files: len(st.Host), Sent: len(sent), Removed: len(gone),
+		Head: i.src.head, Branch: strings.TrimPrefix(i.src.branch, "refs/heads/"), Note: i.note,
+	}
+	if i.how.Branch != "" {
+		p.Branch = i.how.Branch
+	}
+	return p, i.slot.save(st)
+}
+
+func merged(before, now []wire.Stamp, gone []string) []wire.Stamp {
+	all := map[wire.Text]wire.Stamp{}
+	for _, s := range before {
+		all[s.Path] = s
+	}
+	for _, s := range now {
+		all[s.Path] = s
+	}
+	for _, name := range gone {
+		delete(all, wire.Text(name))
+	}
+	out := make([]wire.Stamp, 0, len(all))
+	for _, s := range all {
+		out = append(out, s)
+	}
+	return out
+}
+
+// pack writes the tar of what is sent: the repositories' own files, and then the
+// working tree's.
+func (i *importing) pack(ctx context.Context, w io.Writer) ([]hostFile, error) {
+	root, err := archive.OpenDir(i.src.root)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = root.Close() }()
+	c := &counting{w: w, progress: i.vm.Progress}
+	p := archive.NewPacker(c)
+	for n, d := range i.gits {
+		if err := i.packGit(p, path.Join(i.listed.repos[n].at, ".git"), d); err != nil {
+			return nil, err
+		}
+	}
+	for _, name := range i.listed.dirs {
+		if err := p.Content(&tar.Header{Name: name + "/", Typeflag: tar.TypeDir, Mode: 0o755, ModTime: time.Now()}, nil); err != nil {
+			return nil, err
+		}
+	}
+	tree := archive.NewTree(root)
+	defer tree.Close()
+	var files []hostFile
+	for _, name := range i.listed.files {
+		if !i.changed[name] {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		f, err := i.packFile(p, tree, name)
+		if archive.IsAbsent(err) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, f)
+	}
+	return files, p.Close()
+}
+
+func (i *importing) packGit(p *archive.Packer, at string, d dotGit) error {
+	for _, name := range sortedKeys(d.made) {
+		hdr := &tar.Header{Name: at + "/" + name, Typeflag: tar.TypeReg, Mode: 0o644, ModTime: time.Now()}
+		if strings.HasSuffix(name, "/") {
+			hdr.Typeflag, hdr.Mode = tar.TypeDir, 0o755
+		}
+		if err := p.Content(hdr, []byte(d.made[name])); err != nil {
+			return err
+		}
+	}
+	had := map[string]bool{}
+	for _, s := range i.before.Stamps {
+		had[string(s.Path)] = i.before.Whole
+	}
+	for _, name := range sortedKeys(d.copied) {
+		as := at + "/" + name
+		if strings.HasPrefix(name, "objects/") && had[as] {
+			continue // an object never changes
+		}
+		if err := packHostFile(p, d.copied[name], as); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func packHostFile(p *archive.Packer, from, as string) error {
+	dir, err := archive.OpenDir(filepath.Dir(from))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	return p.AddOne(dir, filepath.Base(from), as)
+}
+
+// packFile packs a file of the working tree and names its content as git does.
+func (i *importing) packFile(p *archive.Packer, tree archive.Tree, name string) (hostFile, error) {
+	f := hostFile{Path: wire.Text(name)}
+	st, err := tree.Lstat(name)
+	if err != nil {
+		return f, err
+	}
+	f.Stamp = stamp(st)
+	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+		target, err := os.Readlink(filepath.Join(i.src.root, name))
+		if err != nil {
+			return f, err
+		}
+		sum := newBlob(i.src.format, int64(len(target)))
+		_, _ = io.WriteString(sum, target)
+		f.Mode, f.ID = "120000", hex.EncodeToString(sum.Sum(nil))
+		return f, p.AddPath(tree, name, name)
+	}
+	f.Mode = "100644"
+	if st.Mode&0o100 != 0 {
+		f.Mode = "100755"
+	}
+	var sum hash.Hash
+	p.Tee = func(_ string, size int64) io.Writer {
+		sum = newBlob(i.src.format, size)
+		return sum
+	}
+	defer func() { p.Tee = nil }()
+	if err := p.AddPath(tree, name, name); err != nil {
+		return f, err
+	}
+	if sum == nil {
+		// A further name of a file that is in the archive already.
+		return f, i.hash(&f)
+	}
+	f.ID = hex.EncodeToString(sum.Sum(nil))
+	return f, nil
+}
+
+func (i *importing) hash(f *hostFile) error {
+	file, err := os.Open(filepath.Join(i.src.root, string(f.Path)))
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	sum := newBlob(i.src.format, info.Size())
+	if _, err := io.Copy(sum, file); err != nil {
+		return err
+	}
+	f.ID = hex.EncodeToString(sum.Sum(nil))
+	return nil
+}
+
+// newBlob begins the name of an object of git's.
+func newBlob(format string, size int64) hash.Hash {
+	sum := sha1.New() //nolint:gosec // see above
+	if format == "sha256" {
+		sum = sha256.New()
+	}
+	_, _ = io.WriteString(sum, "blob "+strconv.FormatInt(size, 10)+"\x00")
+	return sum
+}
+
+// stampOf changes when a file of the host's does; "" is for one that is not there.
+func stampOf(name string) (string, error) {
+	var st unix.Stat_t
+	if err := unix.Lstat(name, &st); err != nil {
+		return "", err
+	}
+	return stamp(st), nil
+}
+
+func stamp(st unix.Stat_t) string {
+	return fmt.Sprintf("%o %d %d %d %d", st.Mode, st.Size, st.Mtim.Nano(), st.Ctim.Nano(), st.Ino)
+}
+
+func sortedKeys(m map[string]string) []string {
+	keys := make([]string, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// counting tells how much has been sent.
+type counting struct {
+	w        io.Writer
+	progress banger.ProgressFunc
+	done     int64
+	last     time.Time
+}
+
+func (c *counting) Write(p []byte) (int, error) {
+	n, err := c.w.Write(p)
+	c.told(n)
+	return n, err
+}
+
+func (c *counting) told(n int) {
+	c.done += int64(n)
+	if now := time.Now(); now.Sub(c.last) > 100*time.Millisecond {
+		c.last = now
+		c.progress.Report(banger.Progress{Stage: "copy the workspace", Message: banger.Bytes(c.done).String(), Done: c.done, Bytes: true})
+	}
+}
+
+// wrong is err for the person whose workspace it is.
+func (i *importing) wrong(err error) error {
+	var ours *banger.Error
+	if errors.As(err, &ours) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return banger.Errorf(banger.KindUnavailable, "%s is not copied to %s: %w", i.src.root, i.vm.Name, err)
+}
