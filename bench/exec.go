@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/apt"
 	"banger.dev/banger/internal/disk"
@@ -170,6 +171,9 @@ type ssh struct {
 	vm      *exec.Cmd
 }
 
+// sshSpace is what the guest may write.
+const sshSpace = 8 * banger.GiB
+
 // sshPatience is how long the guest's sshd may take to answer.
 const sshPatience = 2 * time.Minute
 
@@ -216,7 +220,7 @@ func (b *bench) startSSHGuest(ctx context.Context) (*exec.Cmd, int, error) {
 	}
 	configPath, system := filepath.Join(b.home, "ssh.img"), filepath.Join(b.home, "ssh.qcow2")
 	err = errors.Join(os.WriteFile(configPath, config, 0o600),
-		qcow2.Driver{}.Create(ctx, disk.Base{Path: img.RootFS, Size: img.Size}, system, img.Size))
+		qcow2.Driver{}.Create(ctx, disk.Base{Path: img.RootFS, Size: img.Size}, system, img.Size+sshSpace))
 	if err != nil {
 		return nil, 0, err
 	}
