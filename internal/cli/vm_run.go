@@ -121,7 +121,7 @@ func (o *runOptions) takeArguments(cmd *cobra.Command, args []string) error {
 
 // workspaceFlag is a flag that was given and makes sense with a directory alone.
 func workspaceFlag(cmd *cobra.Command) string {
-	for _, name := range []string{"branch", "depth", "readonly", "include-ignored", "exclude"} {
+	for _, name := range []string{"branch", "from", "depth", "readonly", "include-ignored", "exclude"} {
 		if cmd.Flags().Changed(name) {
 			return name
 		}

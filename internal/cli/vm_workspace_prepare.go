@@ -53,6 +53,7 @@ error, and --force overwrites it. A directory that is no repository is copied wi
 // addWorkspaceFlags are the flags of prepare and run that say what is copied.
 func addWorkspaceFlags(flags *pflag.FlagSet, opts *workspace.Options) {
 	flags.StringVar(&opts.Branch, "branch", "", "begin a new branch with this name in the copy")
+	flags.StringVar(&opts.From, "from", "", "copy the files of this commit, and not the working tree's")
 	flags.Var(&depthValue{&opts.Depth}, "depth", "commits of history that come along; all otherwise")
 	flags.BoolVar(&opts.ReadOnly, "readonly", false, "nobody in the VM can write to the copy")
 	flags.StringArrayVar(&opts.Include, "include-ignored", nil, "ignored files that come too, as git's pathspec (may be repeated)")

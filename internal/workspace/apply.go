@@ -61,7 +61,7 @@ func (e *Export) apply(ctx context.Context) ([]File, error) {
 func (e *Export) recordHost(ctx context.Context, root *os.File, theirs []difference) error {
 	tree := archive.NewTree(root)
 	defer tree.Close()
-	i := importing{src: source{root: e.state.Root}}
+	i := importing{src: source{tree: e.state.Root}}
 	return fastImport(ctx, e.own, func(w *bufio.Writer) error {
 		commit(w, refHost, refBase)
 		for _, d := range theirs {

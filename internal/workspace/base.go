@@ -102,7 +102,7 @@ func (i *importing) writeBase(w *bufio.Writer, st state, missing map[string]bool
 
 // content writes a file's content as fast-import reads it.
 func (i *importing) content(w *bufio.Writer, f hostFile) error {
-	name := filepath.Join(i.src.root, string(f.Path))
+	name := filepath.Join(i.src.tree, string(f.Path))
 	if f.Mode == "120000" {
 		target, err := os.Readlink(name)
 		if err != nil {

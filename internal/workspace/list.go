@@ -37,10 +37,15 @@ var defaultExcludes = []string{"node_modules", "__pycache__", ".venv", ".cache",
 func list(ctx context.Context, s source, w ways) (listing, error) {
 	var l listing
 	var err error
-	if s.repo {
+	switch {
+	case s.tree != s.root:
+		l.repos = []nested{{at: ".", source: s}}
+		err = l.directory(s.tree, nil)
+		l.dirs = nil
+	case s.repo:
 		err = l.repository(ctx, nested{at: ".", source: s}, w)
-	} else {
-		err = l.directory(s.root, w)
+	default:
+		err = l.directory(s.root, slices.Concat(defaultExcludes, w.exclude))
 	}
 	slices.Sort(l.files)
 	l.files = slices.Compact(l.files) // an entry of the index in conflict has up to three
@@ -100,9 +105,8 @@ func (l *listing) add(ctx context.Context, r nested, name string, w ways) error 
 	return nil
 }
 
-// directory lists a directory that is no repository.
-func (l *listing) directory(root string, w ways) error {
-	exclude := slices.Concat(defaultExcludes, w.exclude)
+// directory lists a directory without asking git, but for what matches a pattern.
+func (l *listing) directory(root string, exclude []string) error {
 	return filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || name == root {
 			return err

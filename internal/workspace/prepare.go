@@ -59,6 +59,11 @@ func Prepare(ctx context.Context, vm VM, name string, how Options) (Prepared, er
 	}
 	defer func() { _ = os.RemoveAll(scratch) }()
 	how.scratch = scratch
+	if how.From != "" {
+		if src, err = src.at(ctx, how.From, scratch); err != nil {
+			return Prepared{}, unusable(name, err)
+		}
+	}
 	i := &importing{vm: vm, src: src, how: how, slot: vm.slot(at), place: place, path: at}
 	p, err := i.run(ctx)
 	if err != nil {
@@ -155,7 +160,7 @@ func (i *importing) compare(ctx context.Context) (gone []string, err error) {
 	present := map[string]bool{}
 	for _, name := range i.listed.files {
 		present[name] = true
-		if stamp, _ := stampOf(filepath.Join(i.src.root, name)); stamp != "" && stamp != i.known[name].Stamp {
+		if stamp, _ := stampOf(filepath.Join(i.src.tree, name)); stamp != "" && stamp != i.known[name].Stamp {
 			i.changed[name] = true
 		}
 	}
@@ -295,7 +300,7 @@ func merged(before, now []wire.Stamp, gone []string) []wire.Stamp {
 // pack writes the tar of what is sent: the repositories' own files, and then the
 // working tree's.
 func (i *importing) pack(ctx context.Context, w io.Writer) ([]hostFile, error) {
-	root, err := archive.OpenDir(i.src.root)
+	root, err := archive.OpenDir(i.src.tree)
 	if err != nil {
 		return nil, err
 	}
@@ -378,7 +383,7 @@ func (i *importing) packFile(p *archive.Packer, tree archive.Tree, name string) 
 	}
 	f.Stamp = stamp(st)
 	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
-		target, err := os.Readlink(filepath.Join(i.src.root, name))
+		target, err := os.Readlink(filepath.Join(i.src.tree, name))
 		if err != nil {
 			return f, err
 		}
@@ -409,7 +414,7 @@ func (i *importing) packFile(p *archive.Packer, tree archive.Tree, name string) 
 }
 
 func (i *importing) hash(f *hostFile) error {
-	file, err := os.Open(filepath.Join(i.src.root, string(f.Path)))
+	file, err := os.Open(filepath.Join(i.src.tree, string(f.Path)))
 	if err != nil {
 		return err
 	}

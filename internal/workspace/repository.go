@@ -15,6 +15,7 @@ import (
 // source is what is copied: a repository, or a directory that is none.
 type source struct {
 	root string // of the working tree, without links
+	tree string // where the files are read: root, unless they are of a commit
 	sub  string // what was asked for, below root
 	repo bool
 
@@ -44,7 +45,7 @@ func inspect(ctx context.Context, name string) (source, error) {
 	out, err := g.run(ctx, "rev-parse", "--is-bare-repository", "--is-inside-git-dir", "--absolute-git-dir")
 	var failed *gitError
 	if errors.As(err, &failed) && strings.Contains(failed.said, "not a git repository") {
-		return source{root: real, sub: ".", format: "sha1"}, nil
+		return source{root: real, tree: real, sub: ".", format: "sha1"}, nil
 	}
 	if err != nil {
 		return source{}, unusable(name, err)
@@ -71,6 +72,7 @@ func described(ctx context.Context, g git, s source, real, name string) (source,
 	if err != nil {
 		return source{}, unusable(name, err)
 	}
+	s.tree = s.root
 	if s.sub, err = filepath.Rel(s.root, real); err != nil {
 		return source{}, unusable(name, err)
 	}
@@ -82,6 +84,37 @@ func described(ctx context.Context, g git, s source, real, name string) (source,
 		s.branch = strings.TrimSpace(branch)
 	}
 	return s, nil
+}
+
+// at is the source as a commit has it: its files are written into a scratch
+// directory, by a repository of ours, so that no filter is run.
+func (s source) at(ctx context.Context, ref, scratch string) (source, error) {
+	if !s.repo {
+		return s, banger.Errorf(banger.KindInvalid, "%s is no repository, and has no %s", s.root, ref).WithNext("git -C %s init", quote(s.root))
+	}
+	id, err := inRepository(s.root).run(ctx, "rev-parse", "--verify", "--quiet", "--end-of-options", ref+"^{commit}")
+	if err != nil {
+		return s, banger.Errorf(banger.KindNotFound, "%s has no commit %s", s.root, quote(ref)).WithNext("git -C %s log --oneline --all", quote(s.root))
+	}
+	dir := filepath.Join(scratch, "from.git")
+	own := inOwn(dir, objectDirs(s.commonDir)...)
+	if _, err := own.run(ctx, "init", "--quiet", "--bare", "--template=", "--object-format="+s.format); err != nil {
+		return s, err
+	}
+	s.branch = ""
+	if branch, err := inRepository(s.root).run(ctx, "rev-parse", "--symbolic-full-name", "--end-of-options", ref); err == nil && strings.HasPrefix(branch, "refs/heads/") {
+		s.branch = strings.TrimSpace(branch)
+	}
+	s.head, s.gitDir, s.tree = strings.TrimSpace(id), dir, filepath.Join(scratch, "tree")
+	if err := os.Mkdir(s.tree, 0o700); err != nil {
+		return s, err
+	}
+	if _, err := own.run(ctx, "read-tree", s.head); err != nil {
+		return s, err
+	}
+	own.args = append(own.args, "-C", s.tree, "-c", "core.bare=false")
+	_, err = own.with("GIT_WORK_TREE="+s.tree).run(ctx, "checkout-index", "--all", "--quiet")
+	return s, err
 }
 
 func unusable(name string, err error) error {

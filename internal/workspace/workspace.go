@@ -34,6 +34,7 @@ type VM struct {
 type Options struct {
 	Target   string   // in the guest; "" is the name of the directory, in the user's home
 	Branch   string   // a new branch that the guest begins
+	From     string   // a commit, whose files are copied instead of the working tree's
 	Depth    int      // commits of history; 0 is all
 	ReadOnly bool     // the guest cannot write to it
 	Include  []string // pathspecs of ignored files that are copied too

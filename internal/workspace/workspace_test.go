@@ -207,6 +207,26 @@ func TestWorktreesSubmodulesAndDepth(t *testing.T) {
 	}
 }
 
+func TestFromACommit(t *testing.T) {
+	w := newWorld(t)
+	w.repository()
+	if p := w.prepare(Options{From: "other", Branch: "fix"}); p.Branch != "fix" {
+		t.Errorf("%+v", p)
+	}
+	w.sh(w.target, `test -z "$(git status --porcelain)"; test "$(git rev-parse HEAD)" = "$(git rev-parse other)"; test -f deleted; test ! -e untracked; test ! -e staged`)
+	w.sh(w.target, "echo guest > deep-change")
+	// Over a working tree that has gone on.
+	e := w.export(ExportOptions{})
+	if _, err := e.Apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e.Close()
+	w.sh(w.host, "grep -q guest deep-change; grep -q changed dir/deep/file")
+	if _, err := w.try(Options{From: "--no-such"}); banger.KindOf(err) != banger.KindNotFound {
+		t.Errorf("got %v", err)
+	}
+}
+
 const guestWork = `
 	echo four >> plain; rm -f dir/deep/file; git mv run moved 2>/dev/null || mv run moved
 	chmod 755 crlf; ln -sfn dir link; echo fresh > fresh; printf 'x\0y' > new-binary; head -c 2000 /dev/urandom > binary
