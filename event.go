@@ -15,6 +15,7 @@ const (
 	EventVMResumed     EventType = "vm.resumed"
 	EventVMStopped     EventType = "vm.stopped"
 	EventVMReset       EventType = "vm.reset"
+	EventVMChanged     EventType = "vm.changed"
 	EventVMDeleted     EventType = "vm.deleted"
 	EventPortAdded     EventType = "port.added"
 	EventPortRemoved   EventType = "port.removed"
@@ -38,7 +39,7 @@ const (
 func EventTypes() []EventType {
 	return []EventType{
 		EventVMCreated, EventVMStarted, EventVMStartFailed, EventVMRebooted, EventVMPaused, EventVMResumed,
-		EventVMStopped, EventVMReset, EventVMDeleted, EventPortAdded, EventPortRemoved, EventPortRefused, EventClockSet,
+		EventVMStopped, EventVMReset, EventVMChanged, EventVMDeleted, EventPortAdded, EventPortRemoved, EventPortRefused, EventClockSet,
 		EventOperationStarted, EventOperationDone, EventOperationFailed, EventOperationCancelled, EventDaemonStarted, EventDaemonStopped, EventConfigReloaded, EventLost,
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"banger.dev/banger/internal/agent/boot"
 	"banger.dev/banger/internal/agent/command"
 	"banger.dev/banger/internal/agent/control"
 	"banger.dev/banger/internal/agent/dial"
@@ -67,6 +68,7 @@ func newPorts(s state) ports {
 		},
 		Init:     func() wire.InitStatus { return initStatus(s.Init) },
 		Shutdown: func() error { return shutdown(s.Init) },
+		Grow:     func(bytes uint64) error { return boot.GrowRoot(c, bytes) },
 		Asks: map[string]func() (any, error){
 			wire.PathSockets: func() (any, error) { return observe.Sockets("/proc") },
 			wire.PathStats:   func() (any, error) { return observe.Stats("/proc") },

@@ -21,7 +21,7 @@ const (
 	RoutePing            = "/ping"                      // GET → Ping
 	RouteOpenAPI         = "/openapi.json"              // GET
 	RouteVMs             = "/v1/vms"                    // GET → []banger.VM; POST CreateRequest → 202 Operation
-	RouteVM              = "/v1/vms/{ref}"              // GET → banger.Detail; DELETE ?force=true → VerbReply
+	RouteVM              = "/v1/vms/{ref}"              // GET → banger.Detail; PATCH SetRequest → 202 Operation; DELETE ?force=true → VerbReply
 	RouteVMStart         = "/v1/vms/{ref}/start"        // POST StartRequest → 202 Operation
 	RouteVMStop          = "/v1/vms/{ref}/stop"         // POST StopRequest → VerbReply
 	RouteVMKill          = "/v1/vms/{ref}/kill"         // POST → VerbReply
@@ -111,6 +111,15 @@ type ResetRequest struct {
 	Force bool `json:"force,omitempty"` // kill the VM first if it runs
 }
 
+// SetRequest says what is to be different of a VM; what is absent stays.
+type SetRequest struct {
+	VCPUs  *int               `json:"vcpus,omitempty"`
+	Memory *banger.Bytes      `json:"memory_bytes,omitempty"`
+	Disk   *banger.Bytes      `json:"disk_bytes,omitempty"` // it can only grow
+	Image  *string            `json:"image,omitempty"`      // of a VM that does not run: its system disk is begun anew
+	Labels map[string]*string `json:"labels,omitempty"`     // null takes one off
+}
+
 // WaitReply is how a VM is after a wait.
 type WaitReply struct {
 	VM banger.VM `json:"vm"`
@@ -183,7 +192,7 @@ const (
 // Operation is a long request.
 type Operation struct {
 	ID       string           `json:"id"`
-	Kind     string           `json:"kind"`   // create, start, restart, reset; about something else than a VM: "image pull"
+	Kind     string           `json:"kind"`   // create, start, restart, reset, set; about something else than a VM: "image pull"
 	Target   string           `json:"target"` // name of the VM, or the image as it was asked for
 	Status   OperationStatus  `json:"status"`
 	Progress *banger.Progress `json:"progress,omitempty"` // the last report

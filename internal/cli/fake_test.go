@@ -115,6 +115,7 @@ func (w *world) withDaemon() *world {
 	mux.HandleFunc("POST "+api.RouteVMPause, w.verb("pause", func(rw http.ResponseWriter, ref string) { w.turn(rw, ref, banger.StatePaused) }))
 	mux.HandleFunc("POST "+api.RouteVMResume, w.verb("resume", func(rw http.ResponseWriter, ref string) { w.turn(rw, ref, banger.StateRunning) }))
 	mux.HandleFunc("POST "+api.RouteVMReset, w.verb("reset", w.reset))
+	mux.HandleFunc("PATCH "+api.RouteVM, w.verb("set", w.reset))
 	mux.HandleFunc("GET "+api.RouteVMWait, w.verb("wait", w.await))
 	mux.HandleFunc("GET "+api.RouteVMLogs, w.verb("logs", func(rw http.ResponseWriter, ref string) {
 		vm := w.find(rw, ref)

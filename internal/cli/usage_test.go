@@ -97,6 +97,10 @@ func TestBadInput(t *testing.T) {
 		{"vm pause", 2, "name of a VM"},
 		{"vm resume", 2, "name of a VM"},
 		{"vm reset", 2, "name of a VM"},
+		{"vm set --vcpus 2", 2, "name of a VM"},
+		{"vm set web", 2, "something to set"},
+		{"vm set --label - web", 2, "KEY-"},
+		{"vm set --disk 5 web", 2, "not a size"},
 		{"vm wait", 2, "name of a VM"},
 		{"vm wait --for ever web", 2, `"ever"`},
 		{"vm prune web", 2, "no arguments"},
@@ -194,7 +198,7 @@ func TestHelp(t *testing.T) {
 	w := newWorld(t)
 	for _, args := range []string{
 		"", "help", "--help", "vm", "vm run --help", "run -h", "help vm start", "exec --help", "ps --help", "daemon",
-		"vm restart --help", "vm pause --help", "vm resume --help", "vm reset --help", "vm wait --help", "vm prune --help",
+		"vm restart --help", "vm pause --help", "vm resume --help", "vm reset --help", "vm set --help", "vm wait --help", "vm prune --help",
 		"vm create --help", "vm start --help", "vm stop --help", "vm kill --help", "vm delete --help", "vm list --help",
 		"vm show --help", "vm logs --help", "vm cp --help", "daemon start --help", "daemon stop --help", "daemon status --help",
 		"daemon logs --help", "version --help", "--version", "completion bash",

@@ -243,6 +243,27 @@ func (v *labelsValue) Set(s string) error {
 	return nil
 }
 
+// labelChangesValue collects KEY=VALUE, and KEY- for a label that is to go.
+type labelChangesValue struct{ labels *map[string]*string }
+
+func (v *labelChangesValue) String() string { return "" }
+func (v *labelChangesValue) Type() string   { return "KEY=VALUE|KEY-" }
+func (v *labelChangesValue) Set(s string) error {
+	key, value, given := strings.Cut(s, "=")
+	change := &value
+	if cut, ok := strings.CutSuffix(key, "-"); ok && !given {
+		key, change = cut, nil
+	}
+	if key == "" {
+		return banger.Errorf(banger.KindInvalid, "%q must be KEY=VALUE, or KEY- to take it off", s)
+	}
+	if *v.labels == nil {
+		*v.labels = map[string]*string{}
+	}
+	(*v.labels)[key] = change
+	return nil
+}
+
 // labelSelector collects KEY=VALUE, and KEY alone for any value: a VM is to match
 // all of them.
 type labelSelector []string

@@ -42,6 +42,14 @@ func TestVerbs(t *testing.T) {
 	if body := w.bodies["reset"]; body != `{"force":true}` {
 		t.Errorf("asked %s", body)
 	}
+	w.run("vm", "set", "--vcpus", "2", "--memory", "2GiB", "--disk", "30GiB", "--image", "mine", "--label", "a=b", "--label", "c-", "web").want(t, 0, "web: set\n", "")
+	if body := w.bodies["set"]; body != `{"vcpus":2,"memory_bytes":2147483648,"disk_bytes":32212254720,"image":"mine","labels":{"a":"b","c":null}}` {
+		t.Errorf("asked %s", body)
+	}
+	w.run("vm", "set", "--vcpus", "0", "--all").want(t, 0, "web: set\ndb: set\n", "")
+	if body := w.bodies["set"]; body != `{"vcpus":0}` { // which the daemon refuses
+		t.Errorf("asked %s", body)
+	}
 	w.inVain = 1 << 20
 	w.run("vm", "wait", "--for", "ready", "--timeout", "1ms", "db").want(t, 1, "", "banger: VM db is not ready after 1ms: it is running; try: banger vm show db\n")
 	w.inVain = 2

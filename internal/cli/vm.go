@@ -15,7 +15,7 @@ they print one array of what was done; errors go to stderr.
   banger vm delete --force web`)
 	cmd.AddCommand(
 		newRunCommand(a), newCreateCommand(a), newStartCommand(a), newStopCommand(a), newKillCommand(a),
-		newRestartCommand(a), newPauseCommand(a), newResumeCommand(a), newResetCommand(a), newWaitCommand(a), newPruneCommand(a),
+		newRestartCommand(a), newPauseCommand(a), newResumeCommand(a), newResetCommand(a), newSetCommand(a), newWaitCommand(a), newPruneCommand(a),
 		newDeleteCommand(a), newListCommand(a), newShowCommand(a), newExecCommand(a), newSSHCommand(a),
 		newCpCommand(a), newWorkspaceCommand(a), newLogsCommand(a), newPortCommand(a), newPortsCommand(a), newStatsCommand(a),
 	)

@@ -132,6 +132,15 @@ func (c *Client) ResetVM(ctx context.Context, ref string, req api.ResetRequest, 
 	return c.operate(ctx, api.RouteVMReset, ref, req, progress)
 }
 
+// SetVM changes a VM's spec; otherwise it is as StartVM.
+func (c *Client) SetVM(ctx context.Context, ref string, req api.SetRequest, progress banger.ProgressFunc) (api.Operation, error) {
+	op, err := askVM[api.Operation](ctx, c, http.MethodPatch, api.RouteVM, ref, nil, req)
+	if err != nil {
+		return op, err
+	}
+	return c.follow(ctx, op, true, progress)
+}
+
 func (c *Client) operate(ctx context.Context, route, ref string, req any, progress banger.ProgressFunc) (api.Operation, error) {
 	op, err := askVM[api.Operation](ctx, c, http.MethodPost, route, ref, nil, req)
 	if err != nil {

@@ -26,6 +26,10 @@ type Driver interface {
 	// Attach says how a VMM opens the overlay. It changes nothing that outlives
 	// the host's boot. It is ErrDamaged if the file cannot be one of the driver's.
 	Attach(ctx context.Context, base Base, path string) (Attached, error)
+	// Grow makes an overlay that no VMM has open size bytes large; one that is as
+	// large already stays as it is. What is in it stays, and the new end reads as
+	// zeros. Whatever is killed leaves a whole overlay of the old size or the new.
+	Grow(ctx context.Context, path string, size banger.Bytes) error
 	// Remove deletes the overlay's file; nil if it is gone.
 	Remove(path string) error
 }

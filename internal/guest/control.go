@@ -82,6 +82,12 @@ func (c Control) SetClock(ctx context.Context, now time.Time) error {
 	return c.call(ctx, http.MethodPost, wire.PathClock, wire.Clock{UnixNano: now.UnixNano()}, nil)
 }
 
+// Grow has the root file system fill its disk, which the host has made so large.
+// An agent of before this request is an error.
+func (c Control) Grow(ctx context.Context, size uint64) error {
+	return c.call(ctx, http.MethodPost, wire.PathGrow, wire.Grow{Bytes: size}, nil)
+}
+
 // ErrOldAgent means that a guest's agent does not know what it is asked: the VM
 // was started before an update.
 var ErrOldAgent = errors.New("the agent is of an older banger")

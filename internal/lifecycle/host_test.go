@@ -47,6 +47,8 @@ type guest struct {
 	deaf       bool                    // it ignores a shutdown
 	diesPaused bool                    // its monitor is killed when it is paused
 	refuses    error                   // why it does not change its ports
+	small      string                  // why its file system does not grow with its disk
+	stiff      error                   // why its VMM cannot grow a disk
 	sticks     string                  // why its VMM pauses it again whenever it is resumed
 	initNever  bool                    // its init never finishes
 	onSpawn    func(m *machine)        // called when the VMM runs, before Spawn returns
@@ -78,7 +80,8 @@ type machine struct {
 	mu      sync.Mutex
 	st      monitor.Status
 	changed chan struct{}
-	mute    bool          // it answers nothing
+	mute    bool // it answers nothing
+	grown   map[int]banger.Bytes
 	drift   time.Duration // of the guest's clock
 	stats   monitor.Stats
 	asked   bool // ending has been sent
@@ -473,6 +476,20 @@ func (c client) Resume(ctx context.Context) error {
 	}
 	m.change(func(s *monitor.Status) { s.Paused, s.Reason = false, "" })
 	return nil
+}
+
+func (c client) Grow(ctx context.Context, disk int, size banger.Bytes) (string, error) {
+	m, err := c.dial(ctx)
+	if err != nil {
+		return "", err
+	}
+	if m.guest.stiff != nil {
+		return "", m.guest.stiff
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.grown = map[int]banger.Bytes{disk: size}
+	return m.guest.small, nil
 }
 
 func (c client) Watch(ctx context.Context, each func(monitor.Status)) error {

@@ -14,8 +14,10 @@ const (
 	verbPause   verb = "pause"
 	verbResume  verb = "resume"
 	verbReset   verb = "reset"
+	verbSet     verb = "set"
 	verbDelete  verb = "delete"
 
+	verbSetImage     verb = "set --image"
 	verbForcedReset  verb = "reset --force"
 	verbForcedDelete verb = "delete --force"
 )
@@ -47,7 +49,9 @@ func verdicts(v verb) map[banger.State]verdict {
 		return map[banger.State]verdict{creating: refuse, running: act, paused: already, stopped: refuse, broken: refuse}
 	case verbResume:
 		return map[banger.State]verdict{creating: refuse, running: already, paused: act, stopped: refuse, broken: refuse}
-	case verbReset:
+	case verbSet:
+		return map[banger.State]verdict{creating: refuse, running: act, paused: act, stopped: act, broken: act}
+	case verbReset, verbSetImage:
 		return map[banger.State]verdict{creating: refuse, running: refuse, paused: refuse, stopped: act, broken: act}
 	case verbDelete:
 		return map[banger.State]verdict{creating: act, running: refuse, paused: refuse, stopped: act, broken: act}
@@ -81,6 +85,8 @@ func (m *Manager) refusal(v verb, rec banger.Record, vm banger.VM) error {
 	switch {
 	case v == verbReset:
 		return err.WithNext("banger vm stop %s, or banger vm reset --force %s", rec.Name, rec.Name)
+	case v == verbSetImage:
+		return err.WithNext("banger vm stop %s", rec.Name)
 	case v == verbDelete:
 		return err.WithNext("banger vm stop %s, or banger vm delete --force %s", rec.Name, rec.Name)
 	case vm.State == banger.StatePaused:

@@ -64,6 +64,8 @@ type Monitor interface {
 	Shutdown(ctx context.Context, timeout time.Duration) (killed bool, err error)
 	Pause(ctx context.Context) error
 	Resume(ctx context.Context) error
+	// Grow makes a disk larger; behind says why the guest's file system is not yet.
+	Grow(ctx context.Context, disk int, size banger.Bytes) (behind string, err error)
 	Kill(ctx context.Context) error
 	Watch(ctx context.Context, each func(monitor.Status)) error
 	SyncPorts(ctx context.Context, ports []banger.Port) error

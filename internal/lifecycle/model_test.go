@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -32,8 +34,9 @@ type modelVM struct {
 // model is what must be true of all VMs, by name. It knows nothing of how
 // lifecycle does it.
 type model struct {
-	w   *world
-	vms map[string]*modelVM
+	w    *world
+	vms  map[string]*modelVM
+	sets atomic.Int64 // how often set was asked for
 }
 
 var modelNames = []string{"a", "b", "c"}
@@ -174,6 +177,14 @@ func (m *model) verbs() map[string]modelVerb {
 		"resume": {
 			do:      func(name string) (lifecycle.Outcome, error) { _, out, err := m.w.Resume(ctx, name); return out, err },
 			becomes: in(states{banger.StateStopped: refuses, banger.StateRunning: stays, banger.StatePaused: resumed, banger.StateBroken: refuses}),
+		},
+		"set": {
+			do: func(name string) (lifecycle.Outcome, error) {
+				n := strconv.FormatInt(m.sets.Add(1), 10)
+				_, out, err := m.w.Set(ctx, name, lifecycle.Change{Labels: map[string]*string{"n": &n}}, nil)
+				return out, err
+			},
+			becomes: in(states{banger.StateStopped: emptied, banger.StateRunning: emptied, banger.StatePaused: emptied, banger.StateBroken: emptied}),
 		},
 		"reset": reset(false, refuses), "reset --force": reset(true, stopped),
 		"delete": {

@@ -352,6 +352,9 @@ func (m *Manager) attach(ctx context.Context, rec banger.Record, image banger.Im
 	if a.root, err = m.Disks.Attach(ctx, base, files.SystemDisk(m.Disks.Ext())); err != nil {
 		return a, unfit(err, "system", "banger vm reset %s, which makes it anew, or banger vm delete %[1]s", rec.Name)
 	}
+	if err := m.growSystemDisk(ctx, rec); err != nil { // where a Set was cut off
+		return a, err
+	}
 	if rec.Spec.Work == 0 {
 		return a, nil
 	}

@@ -325,6 +325,14 @@ func (w *world) verbs() map[string]func(name string) string {
 		},
 		"pause":  func(name string) string { _, out, err := w.Pause(ctx, name); return word(out, err) },
 		"resume": func(name string) string { _, out, err := w.Resume(ctx, name); return word(out, err) },
+		"set": func(name string) string {
+			_, out, err := w.Set(ctx, name, lifecycle.Change{Memory: ptr(512 * banger.MiB)}, nil)
+			return word(out, err)
+		},
+		"set --image": func(name string) string {
+			_, out, err := w.Set(ctx, name, lifecycle.Change{Image: ptr("debian")}, nil)
+			return word(out, err)
+		},
 		"reset": func(name string) string {
 			_, out, err := w.Reset(ctx, name, false, nil)
 			return word(out, err)
@@ -387,42 +395,49 @@ func TestEveryVerbInEveryState(t *testing.T) {
 		"creating": {
 			"start": "conflict creating", "stop": "conflict creating", "kill": "conflict creating",
 			"delete": "changed gone", "delete --force": "changed gone", "create": "conflict creating",
+			"set": "conflict creating", "set --image": "conflict creating",
 			"restart": "conflict creating", "pause": "conflict creating", "resume": "conflict creating",
 			"reset": "conflict creating", "reset --force": "conflict creating",
 		},
 		"booting": { // all but kill and delete --force wait until it has booted
 			"start": "unchanged running", "stop": "changed stopped", "kill": "changed stopped",
 			"delete": "conflict running", "delete --force": "changed gone", "create": "conflict running",
+			"set": "changed running", "set --image": "conflict running",
 			"restart": "changed running", "pause": "changed paused", "resume": "unchanged running",
 			"reset": "conflict running", "reset --force": "changed stopped",
 		},
 		"running": {
 			"start": "unchanged running", "stop": "changed stopped", "kill": "changed stopped",
 			"delete": "conflict running", "delete --force": "changed gone", "create": "conflict running",
+			"set": "changed running", "set --image": "conflict running",
 			"restart": "changed running", "pause": "changed paused", "resume": "unchanged running",
 			"reset": "conflict running", "reset --force": "changed stopped",
 		},
 		"paused": {
 			"start": "conflict paused", "stop": "changed stopped", "kill": "changed stopped",
 			"delete": "conflict paused", "delete --force": "changed gone", "create": "conflict paused",
+			"set": "changed paused", "set --image": "conflict paused",
 			"restart": "changed running", "pause": "unchanged paused", "resume": "changed running",
 			"reset": "conflict paused", "reset --force": "changed stopped",
 		},
 		"stopped": {
 			"start": "changed running", "stop": "unchanged stopped", "kill": "unchanged stopped",
 			"delete": "changed gone", "delete --force": "changed gone", "create": "conflict stopped",
+			"set": "changed stopped", "set --image": "unchanged stopped",
 			"restart": "changed running", "pause": "conflict stopped", "resume": "conflict stopped",
 			"reset": "changed stopped", "reset --force": "changed stopped",
 		},
 		"broken": {
 			"start": "conflict broken", "stop": "unchanged broken", "kill": "unchanged broken",
 			"delete": "changed gone", "delete --force": "changed gone", "create": "conflict broken",
+			"set": "changed broken", "set --image": "unchanged broken",
 			"restart": "conflict broken", "pause": "conflict broken", "resume": "conflict broken",
 			"reset": "changed stopped", "reset --force": "changed stopped",
 		},
 		"cut off": {
 			"start": "conflict broken", "stop": "unchanged broken", "kill": "unchanged broken",
 			"delete": "changed gone", "delete --force": "changed gone", "create": "conflict broken",
+			"set": "conflict broken", "set --image": "conflict broken",
 			"restart": "conflict broken", "pause": "conflict broken", "resume": "conflict broken",
 			"reset": "conflict broken", "reset --force": "conflict broken",
 		},

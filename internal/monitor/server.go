@@ -139,6 +139,7 @@ func (s *server) routes() http.Handler {
 	mux.HandleFunc("POST "+routePause, s.postPause)
 	mux.HandleFunc("POST "+routeResume, s.postResume)
 	mux.HandleFunc("PUT "+routePorts, s.putPorts)
+	mux.HandleFunc("POST "+routeGrow, s.postGrow)
 	return mux
 }
 

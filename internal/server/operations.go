@@ -96,6 +96,20 @@ func (s *Server) reset(ctx context.Context, in *resetInput) (*body[api.Operation
 	})
 }
 
+type setInput struct {
+	Ref  string `path:"ref"`
+	Body api.SetRequest
+}
+
+func (s *Server) set(ctx context.Context, in *setInput) (*body[api.Operation], error) {
+	change := lifecycle.Change(in.Body)
+	return s.beginVerb(ctx, "set", in.Ref, func() (verbRun, error) {
+		return func(ctx context.Context, id string, report banger.ProgressFunc) (banger.Detail, lifecycle.Outcome, error) {
+			return s.VMs.Set(ctx, id, change, report)
+		}, nil
+	})
+}
+
 // verbRun does a long verb to the VM with an id.
 type verbRun func(ctx context.Context, id string, report banger.ProgressFunc) (banger.Detail, lifecycle.Outcome, error)
 

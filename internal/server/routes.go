@@ -40,6 +40,7 @@ func (s *Server) routes(mux *http.ServeMux, h huma.API) {
 	handle(d, route{http.MethodGet, api.RouteVMs, "list-vms", "All VMs of this user, the oldest first", 200}, s.list)
 	handle(d, route{http.MethodPost, api.RouteVMs, "create-vm", "Make a VM, and start it if asked to", 202}, s.create)
 	handle(d, route{http.MethodGet, api.RouteVM, "show-vm", "One VM with everything that is known of it", 200}, s.show)
+	handle(d, route{http.MethodPatch, api.RouteVM, "set-vm", "Change a VM's spec; what can be done while it runs is done at once", 202}, s.set)
 	handle(d, route{http.MethodDelete, api.RouteVM, "delete-vm", "Delete a VM and its disks", 200}, s.delete)
 	handle(d, route{http.MethodPost, api.RouteVMStart, "start-vm", "Boot a VM", 202}, s.start)
 	handle(d, route{http.MethodPost, api.RouteVMStop, "stop-vm", "Have the guest power off, and kill the VM if it does not", 200}, s.stop)

@@ -198,6 +198,10 @@ func TestVerbs(t *testing.T) {
 			t.Errorf("%s: %+v", path, r)
 		}
 	}
+	set := w.follow(get[api.Operation](w, "PATCH", "/v1/vms/box", `{"vcpus":2,"labels":{"a":null}}`, 202))
+	if set.Kind != "set" || set.Result == nil || set.Result.VCPUs != 2 || len(set.Result.Labels) != 0 {
+		t.Errorf("%+v", set)
+	}
 	if r := get[api.WaitReply](w, "GET", "/v1/vms/box/wait?for=ready", "", 200); !r.Reached || r.VM.State != banger.StateRunning {
 		t.Errorf("wait: %+v", r)
 	}
@@ -551,7 +555,7 @@ func documented() map[string]string {
 		api.RouteOperation:       "get delete",
 		api.RouteOperationEvents: "get",
 		api.RoutePing:            "get",
-		api.RouteVM:              "get delete",
+		api.RouteVM:              "get patch delete",
 		api.RouteVMKill:          "post",
 		api.RouteVMLogs:          "get",
 		api.RouteVMPause:         "post",

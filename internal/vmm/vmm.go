@@ -32,6 +32,7 @@ type Features struct {
 	Name  banger.VMM
 	Vsock bool // the guest is reached by vsock, else by the Channel
 	Pause bool // Machine implements Pauser
+	Grow  bool // Machine implements Grower
 }
 
 // Config is one machine, complete: the driver looks nothing up.
@@ -135,6 +136,14 @@ type Meter interface {
 type DiskCount struct {
 	Read    uint64 `json:"read"`
 	Written uint64 `json:"written"`
+}
+
+// Grower is a Machine whose disks can be made larger while it runs.
+type Grower interface {
+	// Grow makes the disk with this place in Config.Disks size bytes large and
+	// tells the guest, which hears of it a moment later. One that is as large
+	// already stays as it is; one that is read-only cannot be grown.
+	Grow(ctx context.Context, disk int, size banger.Bytes) error
 }
 
 // Handle identifies the VMM's process on this boot of the host.

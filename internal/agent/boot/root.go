@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -93,18 +94,55 @@ const (
 	ext4AllocDABlks = 0x660c     // _IO('f', 12)
 )
 
+// How long the kernel may take to hear that a disk has become larger, and how
+// often it is asked.
+const (
+	growTimeout = 5 * time.Second
+	growPoll    = 20 * time.Millisecond
+)
+
+// GrowRoot makes the root file system as large as its disk, once that has the
+// size that the host has given it.
+func GrowRoot(config wire.Config, bytes uint64) error {
+	device := "/dev/" + config.Root
+	for deadline := time.Now().Add(growTimeout); ; time.Sleep(growPoll) {
+		size, err := deviceSize(device)
+		if err != nil {
+			return err
+		}
+		if size >= bytes {
+			return grow(device, "/")
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("%s still has %d bytes, not %d", device, size, bytes)
+		}
+	}
+}
+
+func deviceSize(device string) (bytes uint64, err error) {
+	disk, err := os.Open(device)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = disk.Close() }()
+	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, disk.Fd(), unix.BLKGETSIZE64, uintptr(unsafe.Pointer(&bytes))); errno != 0 {
+		return 0, fmt.Errorf("the size of %s: %w", device, errno)
+	}
+	return bytes, nil
+}
+
 // grow makes the mounted ext4 file system as large as its device, if the device
 // has become larger.
 func grow(device, at string) error {
+	bytes, err := deviceSize(device)
+	if err != nil {
+		return err
+	}
 	disk, err := os.Open(device)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = disk.Close() }()
-	var bytes uint64
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, disk.Fd(), unix.BLKGETSIZE64, uintptr(unsafe.Pointer(&bytes))); errno != 0 {
-		return errno
-	}
 	var sb [1024]byte
 	if _, err := disk.ReadAt(sb[:], superBlock); err != nil {
 		return err

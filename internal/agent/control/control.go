@@ -22,6 +22,7 @@ type Server struct {
 	Hello    func() wire.Hello
 	Init     func() wire.InitStatus
 	Shutdown func() error // asks the guest to power off, and does not wait for it
+	Grow     func(bytes uint64) error
 	// Asks answer what is got from these paths.
 	Asks map[string]func() (any, error)
 	// Streams answer what is posted to these paths, of which body or answer may be
@@ -79,6 +80,8 @@ func (s *Server) answer(req request) (status int, body any) {
 		return 200, wire.Clock{UnixNano: time.Now().UnixNano()}
 	case route{"POST", wire.PathClock}:
 		return setClock(req.body)
+	case route{"POST", wire.PathGrow}:
+		return s.grow(req.body)
 	}
 	if ask := s.Asks[req.path]; ask != nil && req.method == "GET" {
 		return answered(ask())
@@ -91,6 +94,17 @@ func answered(body any, err error) (int, any) {
 		return 500, errorBody{err.Error()}
 	}
 	return 200, body
+}
+
+func (s *Server) grow(body []byte) (int, any) {
+	var g wire.Grow
+	if err := json.Unmarshal(body, &g); err != nil || g.Bytes == 0 {
+		return 400, errorBody{"the body is no size: " + string(body)}
+	}
+	if err := s.Grow(g.Bytes); err != nil {
+		return 500, errorBody{err.Error()}
+	}
+	return 200, struct{}{}
 }
 
 func setClock(body []byte) (int, any) {

@@ -18,6 +18,12 @@ func talk(t *testing.T, send string) []*http.Response {
 		Hello:    func() wire.Hello { return wire.Hello{Protocol: 1} },
 		Init:     func() wire.InitStatus { return wire.InitStatus{} },
 		Shutdown: func() error { return errors.New("it will not") },
+		Grow: func(bytes uint64) error {
+			if bytes != 4096 {
+				return errors.New("it has no such disk")
+			}
+			return nil
+		},
 		Asks: map[string]func() (any, error){
 			"/asked": func() (any, error) { return "this", nil }, "/broken": func() (any, error) { return nil, errors.New("no") },
 		},
@@ -58,6 +64,9 @@ func TestStatus(t *testing.T) {
 		"GET /asked HTTP/1.1\r\n\r\n":                                        200,
 		"GET /broken HTTP/1.1\r\n\r\n":                                       500,
 		"POST /clock HTTP/1.1\r\nContent-Length: 2\r\n\r\n{}":                400,
+		"POST /grow HTTP/1.1\r\nContent-Length: 14\r\n\r\n{\"bytes\":4096}":  200,
+		"POST /grow HTTP/1.1\r\nContent-Length: 11\r\n\r\n{\"bytes\":1}":     500,
+		"POST /grow HTTP/1.1\r\nContent-Length: 12\r\n\r\n{\"bytes\":-1}":    400,
 		"POST /clock HTTP/1.1\r\nContent-Length: -2\r\n\r\n{}":               413,
 		"POST /clock HTTP/1.1\r\nContent-Length: 99999999\r\n\r\n":           413,
 		"POST /clock HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n":         501,

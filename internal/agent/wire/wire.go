@@ -27,6 +27,7 @@ const (
 	PathShutdown = "/shutdown" // POST: the guest powers off in its own time; 202
 	PathInit     = "/init"     // GET → InitStatus
 	PathClock    = "/clock"    // GET → Clock; POST Clock: sets the guest's clock
+	PathGrow     = "/grow"     // POST Grow: the root file system fills its disk
 	PathSockets  = "/sockets"  // GET → Sockets
 	PathStats    = "/stats"    // GET → Stats
 
@@ -60,6 +61,12 @@ type InitStatus struct {
 // Clock is a time: the guest's own, or the host's, which it is to have.
 type Clock struct {
 	UnixNano int64 `json:"unix_nano"`
+}
+
+// Grow says how large the host has made the root disk, of which the guest's
+// kernel hears a moment later.
+type Grow struct {
+	Bytes uint64 `json:"bytes"`
 }
 
 // StagePrefix begins each line the agent writes to the console while it boots,

@@ -107,6 +107,14 @@ func (h *home) open() error {
 	if h.other, err = h.show(bystander); err != nil {
 		return err
 	}
+	// A monitor writes down how a boot went a moment after it was ready.
+	err = eventually(func() error {
+		_, err := os.Stat(h.layout.VM(h.other.ID).Metrics())
+		return err
+	})
+	if err != nil {
+		return err
+	}
 	h.before, err = h.inventory()
 	return err
 }

@@ -111,6 +111,8 @@ func verbs() []verb {
 		}},
 		{name: "reset", from: banger.StateStopped, to: banger.StateStopped, do: reset(false)},
 		{name: "reset --force", from: banger.StateRunning, to: banger.StateStopped, do: reset(true)},
+		{name: "set", from: banger.StateStopped, to: banger.StateStopped, do: set, effect: isSet},
+		{name: "set of a running one", from: banger.StateRunning, to: banger.StateRunning, do: setLive, effect: isSet},
 		{name: "an end without a verb", from: banger.StateRunning, to: banger.StateStopped, do: (*home).endsByItself},
 		{name: "delete", from: banger.StateStopped, to: absent, via: []banger.State{banger.StateBroken}, done: banger.KindNotFound,
 			do: func(h *home, vm string) error { return h.delete(vm, false) }},
@@ -130,6 +132,30 @@ func (h *home) pause(vm string) error {
 func running(_ *home, vm banger.VM) error {
 	if vm.State != banger.StateRunning {
 		return fmt.Errorf("it is %s", vm.State)
+	}
+	return nil
+}
+
+// larger is what set makes a VM's disk.
+const larger = 3 * banger.GiB
+
+func set(h *home, vm string) error {
+	image, size, team := small().WithDefaults().Image, larger, "blue"
+	return do(h, func(ctx context.Context, c *client.Client) (api.Operation, error) {
+		return c.SetVM(ctx, vm, api.SetRequest{Image: &image, Disk: &size, Labels: map[string]*string{"team": &team}}, nil)
+	})
+}
+
+func setLive(h *home, vm string) error {
+	size, team := larger, "blue"
+	return do(h, func(ctx context.Context, c *client.Client) (api.Operation, error) {
+		return c.SetVM(ctx, vm, api.SetRequest{Disk: &size, Labels: map[string]*string{"team": &team}}, nil)
+	})
+}
+
+func isSet(_ *home, vm banger.VM) error {
+	if vm.DiskBytes != larger || vm.Labels["team"] != "blue" {
+		return fmt.Errorf("it has a disk of %s and the labels %v", vm.DiskBytes, vm.Labels)
 	}
 	return nil
 }

@@ -32,6 +32,7 @@ func (Driver) Ext() string { return "qcow2" }
 const (
 	clusterBits   = 17
 	clusterSize   = 1 << clusterBits
+	l1EntrySize   = 8
 	l2EntrySize   = 16
 	perL1Entry    = clusterSize / l2EntrySize * clusterSize // bytes of disk an L1 entry maps
 	headerLength  = 104
@@ -93,8 +94,7 @@ func empty(backing string, size uint64) (map[int64][]byte, error) {
 		refBlockAt = 2 * clusterSize
 		l1At       = 3 * clusterSize
 	)
-	l1Entries := (size + perL1Entry - 1) / perL1Entry
-	l1Clusters := (l1Entries*8 + clusterSize - 1) / clusterSize
+	l1Clusters := (l1Entries(size)*l1EntrySize + clusterSize - 1) / clusterSize
 
 	var head bytes.Buffer
 	ext := extension(extBackingFormat, "raw")
@@ -102,7 +102,7 @@ func empty(backing string, size uint64) (map[int64][]byte, error) {
 		Magic: magic, Version: 3,
 		BackingFileOffset: uint64(headerLength + len(ext)), BackingFileSize: uint32(len(backing)),
 		ClusterBits: clusterBits, Size: size,
-		L1Size: uint32(l1Entries), L1TableOffset: l1At,
+		L1Size: uint32(l1Entries(size)), L1TableOffset: l1At,
 		RefcountTableOffset: refTableAt, RefcountTableClusters: 1,
 		IncompatibleFeatures: incompatExtendedL2, RefcountOrder: refcountOrder, HeaderLength: headerLength,
 	}
@@ -123,6 +123,9 @@ func empty(backing string, size uint64) (map[int64][]byte, error) {
 		l1At + int64(l1Clusters)*clusterSize - 1: {0}, // the L1 table is all zeros: extend the file over it
 	}, nil
 }
+
+// l1Entries is how many entries the L1 table of a disk has.
+func l1Entries(size uint64) uint64 { return (size + perL1Entry - 1) / perL1Entry }
 
 // extension is a header extension, padded to 8 bytes, and the end mark.
 func extension(kind uint32, data string) []byte {

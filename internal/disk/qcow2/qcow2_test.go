@@ -2,14 +2,18 @@ package qcow2_test
 
 import (
 	"bytes"
+	"encoding/json"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/disk"
+	"banger.dev/banger/internal/disk/disktest"
 	"banger.dev/banger/internal/disk/qcow2"
 )
 
@@ -25,7 +29,7 @@ func base(t *testing.T, size banger.Bytes) disk.Base {
 	return disk.Base{Path: path, Size: size}
 }
 
-func run(t *testing.T, tool string, args ...string) {
+func run(t *testing.T, tool string, args ...string) []byte {
 	t.Helper()
 	path, err := exec.LookPath(tool)
 	if err != nil {
@@ -34,9 +38,11 @@ func run(t *testing.T, tool string, args ...string) {
 		}
 		t.Skipf("%s is missing", tool)
 	}
-	if out, err := exec.Command(path, args...).CombinedOutput(); err != nil {
+	out, err := exec.Command(path, args...).CombinedOutput()
+	if err != nil || strings.Contains(string(out), "verification failed") {
 		t.Fatalf("%s %v: %v\n%s", tool, args, err, out)
 	}
+	return out
 }
 
 func TestQEMUFindsAnEmptyOverlaySound(t *testing.T) {
@@ -96,25 +102,83 @@ func TestEmptyOverlayTakesLittleSpace(t *testing.T) {
 	}
 }
 
-func TestSmallerThanBaseIsRefused(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "overlay.qcow2")
-	err := (qcow2.Driver{}).Create(t.Context(), base(t, 2*banger.GiB), path, banger.GiB)
-	if banger.KindOf(err) != banger.KindInvalid {
-		t.Errorf("got %v, want an invalid-value error", err)
-	}
-	if _, err := os.Stat(path); !os.IsNotExist(err) {
-		t.Error("a refused create left a file")
-	}
+func TestSuite(t *testing.T) {
+	disktest.Suite(t, disktest.Subject{
+		Driver: qcow2.Driver{},
+		Write: func(t *testing.T, a disk.Attached, at int64, data []byte) {
+			file := filepath.Join(t.TempDir(), "data")
+			if err := os.WriteFile(file, data, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			run(t, "qemu-io", "-f", a.Format, "-c", fmt.Sprintf("write -s %s %d %d", file, at, len(data)), a.Path)
+			run(t, "qemu-img", "check", "-f", a.Format, a.Path)
+		},
+		Read: func(t *testing.T, a disk.Attached, at int64, n int) []byte {
+			file := filepath.Join(t.TempDir(), "data")
+			run(t, "qemu-img", "dd", "-f", a.Format, "-O", "raw", fmt.Sprintf("bs=%d", n), fmt.Sprintf("skip=%d", at/int64(n)),
+				fmt.Sprintf("count=%d", at/int64(n)+1), "if="+a.Path, "of="+file)
+			data, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return data
+		},
+		Size: func(t *testing.T, a disk.Attached) banger.Bytes {
+			var info struct {
+				Size banger.Bytes `json:"virtual-size"`
+			}
+			if err := json.Unmarshal(run(t, "qemu-img", "info", "-f", a.Format, "--output=json", a.Path), &info); err != nil {
+				t.Fatal(err)
+			}
+			return info.Size
+		},
+	})
 }
 
-func TestRemoveTwice(t *testing.T) {
+// QEMU moves the table when it grows an image itself, to a cluster that may have
+// held something else.
+func TestGrowAfterQEMUHasGrownIt(t *testing.T) {
+	b := base(t, banger.GiB)
 	path := filepath.Join(t.TempDir(), "overlay.qcow2")
-	if err := (qcow2.Driver{}).Create(t.Context(), base(t, banger.GiB), path, banger.GiB); err != nil {
+	if err := (qcow2.Driver{}).Create(t.Context(), b, path, banger.GiB); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 {
-		if err := (qcow2.Driver{}).Remove(path); err != nil {
-			t.Error(err)
+	run(t, "qemu-io", "-f", "qcow2", "-c", "write -P 255 0 64M", "-c", "discard 0 64M", path)
+	run(t, "qemu-img", "resize", "-f", "qcow2", path, "5G")
+	if err := (qcow2.Driver{}).Grow(t.Context(), path, 300*banger.GiB); err != nil {
+		t.Fatal(err)
+	}
+	run(t, "qemu-io", "-f", "qcow2", "-c", "read -P 0 4G 1M", "-c", "read -P 0 299G 1M", "-c", "write -P 7 299G 1M", path)
+	run(t, "qemu-img", "check", "-f", "qcow2", path)
+}
+
+func TestWhatIsNoSoundOverlayIsNotGrown(t *testing.T) {
+	good := filepath.Join(t.TempDir(), "overlay.qcow2")
+	if err := (qcow2.Driver{}).Create(t.Context(), base(t, banger.GiB), good, banger.GiB); err != nil {
+		t.Fatal(err)
+	}
+	content, err := os.ReadFile(good)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, at := range map[string]int{"magic": 0, "version": 7, "cluster size": 23, "offset of the table": 47, "size of the table": 36, "features": 79} {
+		bad := bytes.Clone(content)
+		bad[at] ^= 0x40
+		path := filepath.Join(t.TempDir(), "bad")
+		if err := os.WriteFile(path, bad, 0o600); err != nil {
+			t.Fatal(err)
 		}
+		if err := (qcow2.Driver{}).Grow(t.Context(), path, 2*banger.GiB); err == nil {
+			t.Errorf("one with another %s was grown", name)
+		}
+		if after, err := os.ReadFile(path); err != nil || !bytes.Equal(after, bad) {
+			t.Errorf("%s: it was changed: %v", name, err)
+		}
+	}
+	if err := os.WriteFile(good, content[:60], 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := (qcow2.Driver{}).Grow(t.Context(), good, 2*banger.GiB); err == nil {
+		t.Error("one that was cut off was grown")
 	}
 }

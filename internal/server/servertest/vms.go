@@ -155,6 +155,26 @@ func (w *VMs) Reset(ctx context.Context, ref string, force bool, report banger.P
 	return detail, outcome, err
 }
 
+// Set is server.VMs's; it knows vcpus and labels.
+func (w *VMs) Set(ctx context.Context, ref string, c lifecycle.Change, _ banger.ProgressFunc) (banger.Detail, lifecycle.Outcome, error) {
+	outcome, err := w.change(ref, func(d *banger.Detail) bool {
+		if c.VCPUs != nil {
+			d.VCPUs = *c.VCPUs
+		}
+		for key, value := range c.Labels {
+			if value == nil {
+				delete(d.Labels, key)
+			}
+		}
+		return true
+	})
+	if err != nil {
+		return banger.Detail{}, outcome, err
+	}
+	detail, err := w.Show(ctx, ref)
+	return detail, outcome, err
+}
+
 // Await is server.VMs's; nothing here changes by itself.
 func (w *VMs) Await(ctx context.Context, ref string, until lifecycle.Condition) (banger.VM, bool, error) {
 	detail, err := w.Show(ctx, ref)

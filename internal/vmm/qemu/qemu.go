@@ -27,7 +27,9 @@ import (
 type Driver struct{}
 
 // Features implements vmm.Driver.
-func (Driver) Features() vmm.Features { return vmm.Features{Name: banger.VMMQEMU, Pause: true} }
+func (Driver) Features() vmm.Features {
+	return vmm.Features{Name: banger.VMMQEMU, Pause: true, Grow: true}
+}
 
 // Start implements vmm.Driver.
 func (Driver) Start(ctx context.Context, cfg vmm.Config) (_ vmm.Machine, err error) {

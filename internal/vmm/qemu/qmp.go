@@ -108,35 +108,51 @@ func (q *qmp) handshake(ctx context.Context) error {
 
 // execute runs a command without arguments or a result.
 func (q *qmp) execute(ctx context.Context, command string) error {
-	_, err := q.query(ctx, command)
-	return err
+	return q.do(ctx, command, nil, nil)
 }
 
 // query runs a command without arguments and gives its result.
-func (q *qmp) query(ctx context.Context, command string) (json.RawMessage, error) {
+func (q *qmp) query(ctx context.Context, command string) (result json.RawMessage, err error) {
+	err = q.do(ctx, command, nil, &result)
+	return result, err
+}
+
+// do runs a command; arguments and result may be nil.
+func (q *qmp) do(ctx context.Context, command string, arguments map[string]any, result any) error {
 	select {
 	case <-q.call:
 	case <-ctx.Done():
-		return nil, ctx.Err()
+		return ctx.Err()
 	}
 	defer func() { q.call <- struct{}{} }()
 	q.last++
 	q.waiting.Store(q.last)
-	m, err := q.ask(ctx, command)
+	m, err := q.ask(ctx, command, arguments)
 	if !q.waiting.CompareAndSwap(q.last, 0) && err != nil {
 		<-q.replies // it came just as we gave up
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", command, err)
+		return fmt.Errorf("%s: %w", command, err)
 	}
 	if m.Error != nil {
-		return nil, fmt.Errorf("%s: QEMU says: %s", command, m.Error.Desc)
+		return fmt.Errorf("%s: QEMU says: %s", command, m.Error.Desc)
 	}
-	return m.Return, nil
+	if result == nil {
+		return nil
+	}
+	return json.Unmarshal(m.Return, result)
 }
 
-func (q *qmp) ask(ctx context.Context, command string) (qmpMessage, error) {
-	if _, err := fmt.Fprintf(q.conn, "{\"execute\":%q,\"id\":%d}\n", command, q.last); err != nil {
+func (q *qmp) ask(ctx context.Context, command string, arguments map[string]any) (qmpMessage, error) {
+	line, err := json.Marshal(struct {
+		Execute   string         `json:"execute"`
+		Arguments map[string]any `json:"arguments,omitempty"`
+		ID        uint64         `json:"id"`
+	}{command, arguments, q.last})
+	if err != nil {
+		return qmpMessage{}, err
+	}
+	if _, err := q.conn.Write(append(line, '\n')); err != nil {
 		return qmpMessage{}, errQMPClosed
 	}
 	select {

@@ -38,7 +38,7 @@ type Fake struct {
 }
 
 // Features implements vmm.Driver.
-func (Fake) Features() vmm.Features { return vmm.Features{Name: NameFake, Pause: true} }
+func (Fake) Features() vmm.Features { return vmm.Features{Name: NameFake, Pause: true, Grow: true} }
 
 // Start implements vmm.Driver.
 func (f Fake) Start(ctx context.Context, cfg vmm.Config) (vmm.Machine, error) {
@@ -96,7 +96,9 @@ func (f Fake) start(cfg vmm.Config, host, network *os.File) (*machine, error) {
 		_ = cmd.Wait()
 		return nil, err
 	}
-	return newMachine(cmd, stdin, host, network, vmm.Handle{PID: cmd.Process.Pid, Start: start}), nil
+	m := newMachine(cmd, stdin, host, network, vmm.Handle{PID: cmd.Process.Pid, Start: start})
+	m.disks = cfg.Disks
+	return m, nil
 }
 
 func (f Fake) guest() func(context.Context, *Guest) vmm.Cause {

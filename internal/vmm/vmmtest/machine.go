@@ -2,6 +2,8 @@ package vmmtest
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -9,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"banger.dev/banger"
 	"banger.dev/banger/internal/vmm"
 )
 
@@ -22,6 +25,7 @@ type machine struct {
 	handle  vmm.Handle
 	channel *os.File
 	network *os.File // nil without a network card
+	disks   []vmm.Disk
 	button  chan struct{}
 	done    chan struct{} // closed when the process is gone and exit is set
 
@@ -188,6 +192,26 @@ func (m *machine) Resume(context.Context) error {
 		m.emit(vmm.Event{Type: vmm.EventResumed})
 	}
 	return nil
+}
+
+// Grow implements vmm.Grower: of a raw disk the file grows, of another kind
+// nothing is done that could be seen from outside.
+func (m *machine) Grow(_ context.Context, disk int, size banger.Bytes) error {
+	switch {
+	case m.dead():
+		return errors.New("the machine has ended")
+	case disk < 0 || disk >= len(m.disks):
+		return fmt.Errorf("there is no disk %d", disk)
+	case m.disks[disk].ReadOnly:
+		return fmt.Errorf("disk %d is read-only", disk)
+	case m.disks[disk].Format != "raw":
+		return nil
+	}
+	info, err := os.Stat(m.disks[disk].Path)
+	if err != nil || info.Size() >= int64(size) {
+		return err
+	}
+	return os.Truncate(m.disks[disk].Path, int64(size))
 }
 
 // running returns when the machine is not paused, or ctx has ended.

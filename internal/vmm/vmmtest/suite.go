@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"banger.dev/banger"
 	"banger.dev/banger/internal/proc"
 	"banger.dev/banger/internal/vmm"
 	"banger.dev/banger/internal/vmm/vmmtest/testguest"
@@ -41,6 +42,7 @@ func Suite(t *testing.T, setup func(t *testing.T) Subject) {
 		{"Reset", testReset},
 		{"GuestThatIgnoresEverything", testHung},
 		{"PowerButton", testButton},
+		{"GrownDisk", testGrown},
 		{"KilledFromOutside", testKilledFromOutside},
 		{"Network", testNetwork},
 		{"ParentDeath", testParentDeath},
@@ -221,6 +223,46 @@ func testButton(t *testing.T, s Subject) {
 	r.assertGone()
 	if exit := r.wait(); exit.Cause != vmm.CausePoweroff {
 		t.Errorf("a guest that powered off at the button gave %v", exit)
+	}
+	r.assertDead()
+}
+
+// testGrown grows a disk under a machine that runs; the raw file shows how large
+// it is.
+func testGrown(t *testing.T, s Subject) {
+	if !s.Driver.Features().Grow {
+		t.Skip("this driver's disks keep their size")
+	}
+	path := filepath.Join(t.TempDir(), "disk")
+	if err := os.WriteFile(path, make([]byte, banger.MiB), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s.Config.Disks = []vmm.Disk{{Path: s.Config.Kernel, Format: "raw", ReadOnly: true}, {Path: path, Format: "raw"}}
+	r := start(t, s, testguest.Hang)
+	g, ok := r.m.(vmm.Grower)
+	if !ok {
+		t.Fatal("the driver's features say that it can grow disks, and its machine is no Grower")
+	}
+	for _, step := range []struct{ ask, want banger.Bytes }{
+		{3 * banger.MiB, 3 * banger.MiB}, {2 * banger.MiB, 3 * banger.MiB}, {3 * banger.MiB, 3 * banger.MiB}, {5 * banger.GiB, 5 * banger.GiB},
+	} {
+		if err := g.Grow(r.ctx, 1, step.ask); err != nil {
+			t.Fatalf("Grow to %s: %v", step.ask, err)
+		}
+		if info, err := os.Stat(path); err != nil || info.Size() != int64(step.want) {
+			t.Errorf("grown to %s it has %d bytes, %v", step.ask, info.Size(), err)
+		}
+	}
+	for disk, what := range map[int]string{0: "one that is read-only", 2: "one that is not there", -1: "one that cannot be"} {
+		if err := g.Grow(r.ctx, disk, banger.TiB); err == nil {
+			t.Errorf("Grow of %s did not fail", what)
+		}
+	}
+	if err := r.m.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.Grow(r.ctx, 1, banger.TiB); err == nil {
+		t.Error("Grow of a dead machine did not fail")
 	}
 	r.assertDead()
 }

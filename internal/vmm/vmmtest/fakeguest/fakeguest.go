@@ -38,7 +38,7 @@ const (
 	Panics  = "panics"  // its kernel panics in the boot
 	Ignores = "ignores" // does not power off when asked
 	Reboots = "reboots" // reboots when it is asked to power off
-	Old     = "old"     // its agent has no dial port and cannot say what time it is
+	Old     = "old"     // its agent has no dial port, cannot say what time it is and grows nothing
 	Full    = "full"    // the host's disk is full when it is ready
 )
 
@@ -243,6 +243,12 @@ func (a *agent) control(stream net.Conn) {
 		answer(stream, wire.InitStatus{State: "none", Done: true})
 	case wire.PathClock:
 		a.clock(stream, r)
+	case wire.PathGrow:
+		if a.word == Old {
+			unknown(stream)
+			return
+		}
+		answer(stream, struct{}{})
 	case wire.PathStats:
 		if a.word == Old {
 			unknown(stream)
