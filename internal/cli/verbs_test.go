@@ -255,6 +255,11 @@ dir           /state/web
 `; got.stdout != want {
 		t.Errorf("got\n%s\nwant\n%s", got.stdout, want)
 	}
+	vm.Handles = &banger.Handles{VCPUs: 1, Memory: 2 * banger.GiB}
+	got = w.run("vm", "show", "web")
+	if !strings.Contains(got.stdout, "1GiB (2GiB until its next start)") || strings.Contains(got.stdout, "1 (") {
+		t.Errorf("it does not say what it has until its next start:\n%s", got.stdout)
+	}
 	var detail banger.Detail
 	if err := json.Unmarshal([]byte(w.run("vm", "show", "-o", "json", vm.ID).stdout), &detail); err != nil || !reflect.DeepEqual(detail.Paths, vm.Paths) || detail.Name != "web" {
 		t.Errorf("%+v: %v", detail, err)

@@ -103,8 +103,8 @@ func specFacts(vm banger.Detail) []fact {
 		is("image", vm.Image),
 		is("image digest", vm.ImageDigest),
 		is("kernel", vm.Kernel),
-		is("vcpus", strconv.Itoa(vm.VCPUs)),
-		is("memory", vm.MemoryBytes.String()),
+		is("vcpus", vcpusLine(vm)),
+		is("memory", memoryLine(vm)),
 		is("disk", vm.DiskBytes.String()),
 		is("work", workLine(vm.WorkBytes)),
 		is("vmm", string(spec.VMM)),
@@ -182,6 +182,24 @@ func argsLine(args []string) string {
 		return ""
 	}
 	return fmt.Sprintf("%q", args)
+}
+
+// vcpusLine and memoryLine say what a VM is to have, and what it has until its
+// next start if that is something else.
+func vcpusLine(vm banger.Detail) string {
+	line := strconv.Itoa(vm.VCPUs)
+	if h := vm.Handles; h != nil && h.VCPUs != 0 && h.VCPUs != vm.VCPUs {
+		line += fmt.Sprintf(" (%d until its next start)", h.VCPUs)
+	}
+	return line
+}
+
+func memoryLine(vm banger.Detail) string {
+	line := vm.MemoryBytes.String()
+	if h := vm.Handles; h != nil && h.Memory != 0 && h.Memory != vm.MemoryBytes {
+		line += fmt.Sprintf(" (%s until its next start)", h.Memory)
+	}
+	return line
 }
 
 // driftLine says which way a guest's clock is wrong.

@@ -138,7 +138,7 @@ func (m *Manager) syncPorts(ctx context.Context, rec banger.Record) error {
 		return nil // it publishes none
 	case errors.Is(err, monitor.ErrOld):
 		return banger.Errorf(banger.KindUnavailable, "VM %s was started by an older banger, which cannot publish ports while it runs", rec.Name).
-			WithNext("banger vm stop %s, and again", rec.Name)
+			WithNext("banger vm restart %s, and again", rec.Name)
 	case err != nil && banger.KindOf(err) == banger.KindInternal && asking.Err() == nil && m.awaitFree(ctx, rec.ID, exitTimeout) == nil:
 		return nil // it has ended meanwhile; a monitor closes its socket first and frees the lock last
 	}
