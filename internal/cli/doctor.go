@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -73,6 +74,13 @@ func (a *app) examine(ctx context.Context, fix bool) doctor.Report {
 	return report
 }
 
+// How long the daemon may take to answer: to look, which may ask a mirror, and
+// to remove, for which guests may have to power off.
+const (
+	examineTimeout = time.Minute
+	fixTimeout     = 10 * time.Minute
+)
+
 // askDaemon is a check of the daemon, and what it says of its home. One that
 // does not run is started if there is something to ask it about.
 func (a *app) askDaemon(ctx context.Context, layout paths.Layout, fix bool) (banger.Check, api.DoctorReply) {
@@ -82,6 +90,12 @@ func (a *app) askDaemon(ctx context.Context, layout paths.Layout, fix bool) (ban
 	if errors.Is(err, client.ErrNotRunning) && !anything(layout) {
 		return banger.CheckOf(name, nil, "not running; it starts when a verb needs it"), api.DoctorReply{}
 	}
+	patience := examineTimeout
+	if fix {
+		patience = fixTimeout
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
 	d, err := a.connect(ctx)
 	if err != nil {
 		return unasked(name, err), api.DoctorReply{}
