@@ -34,7 +34,7 @@ const (
 	RouteOperations      = "/v1/operations"             // GET → []Operation, those that run or ended a short while ago
 	RouteOperation       = "/v1/operations/{id}"        // GET → Operation; DELETE cancels → Operation
 	RouteOperationEvents = "/v1/operations/{id}/events" // GET → NDJSON of Operation until it has ended; raw
-	RouteImages          = "/v1/images"                 // GET → []banger.Image, those in the cache
+	RouteImages          = "/v1/images"                 // GET → []banger.Image, those in the cache; DELETE ?ref= → banger.Image, as it was
 	RouteImageLookup     = "/v1/images/lookup"          // GET ?ref= → ImageLookup
 	RouteImagePull       = "/v1/images/pull"            // POST PullRequest → 202 Operation
 	RouteKernels         = "/v1/kernels"                // GET → []banger.Kernel, those in the cache

@@ -98,6 +98,7 @@ func (w *world) withDaemon() *world {
 		reply(rw, 200, out)
 	}))
 	mux.HandleFunc("GET "+api.RouteImageLookup, func(rw http.ResponseWriter, _ *http.Request) { reply(rw, 200, w.lookup) })
+	mux.HandleFunc("DELETE "+api.RouteImages, w.verb("delete image", func(rw http.ResponseWriter, _ string) { reply(rw, 200, banger.Image{}) }))
 	mux.HandleFunc("POST "+api.RouteImagePull, w.verb("pull", func(rw http.ResponseWriter, _ string) {
 		w.begin(rw, &api.Operation{Kind: "image pull", Target: "mine", Status: api.OperationDone, Image: &banger.Image{Name: "mine", Digest: "sha256:abc"}})
 	}))

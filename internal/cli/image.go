@@ -10,7 +10,8 @@ a reference of any registry.
 
   banger image pull alpine:3
   banger image list
-  banger run --rm --image alpine:3 -- cat /etc/os-release`)
-	cmd.AddCommand(newImagePullCommand(a), newImageListCommand(a))
+  banger run --rm --image alpine:3 -- cat /etc/os-release
+  banger image delete alpine:3`)
+	cmd.AddCommand(newImagePullCommand(a), newImageListCommand(a), newImageShowCommand(a), newImageDeleteCommand(a))
 	return cmd
 }

@@ -96,3 +96,15 @@ func TestRunEntrypoint(t *testing.T) {
 	}
 	newWorld(t).run("run", "-d", "--entrypoint", "/x").want(t, 125, "", "banger: --entrypoint is for a command, and --detach runs none; try: banger run --help\n")
 }
+
+func TestImageShowAndDelete(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	w.lookup.Hosts = []string{"registry.example"}
+	w.run("image", "show", "registry.example/a").want(t, 3, "", "banger: the image registry.example/a is not here; try: banger image pull registry.example/a\n")
+	w.lookup.Image = &banger.Image{Name: "a", User: "ada", Cmd: []string{"x", "y"}}
+	if got := w.run("image", "show", "a"); got.code != 0 || !strings.Contains(got.stdout, "cmd ") || !strings.Contains(got.stdout, "x y\n") || strings.Contains(got.stdout, "entrypoint") {
+		t.Errorf("%+v", got)
+	}
+	w.run("image", "delete", "r.example/a:1").want(t, 0, "r.example/a:1\n", "")
+	w.wantQuestions("delete image?ref=r.example%2Fa%3A1")
+}

@@ -33,3 +33,8 @@ func (c *Client) PullImage(ctx context.Context, req api.PullRequest, progress ba
 	}
 	return c.follow(ctx, op, req.Leash, progress)
 }
+
+// DeleteImage takes a name of an image away, and with the last one the image.
+func (c *Client) DeleteImage(ctx context.Context, ref string) (banger.Image, error) {
+	return ask[banger.Image](ctx, c, request{method: http.MethodDelete, path: api.RouteImages, query: url.Values{"ref": {ref}}})
+}

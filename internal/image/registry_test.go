@@ -260,12 +260,25 @@ func TestPull(t *testing.T) {
 			list, _ := os.ReadDir(filepath.Join(layout.Images(), "layers"))
 			return len(list)
 		}
+		r.push("same2", config, base, pack(t, ".wh.gone", "", "kept", "up"))
+		if same, _, err := store.Pull(t.Context(), r.host()+"/same2", nil, nil); err != nil || same.Digest != img.Digest {
+			t.Fatal(same, err)
+		}
 		before := layers()
 		two, err := store.Resolve(t.Context(), r.host()+"/two", nil)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := store.Remove(t.Context(), two.Digest); err != nil {
+		if _, err := store.Delete(t.Context(), r.host()+"/same"); err != nil {
+			t.Error(err)
+		}
+		if _, ok, err := store.Have(t.Context(), img.Digest); !ok || err != nil {
+			t.Errorf("the image went with a name of two: %v", err)
+		}
+		if got, err := store.Delete(t.Context(), r.host()+"/two"); err != nil || got.Digest != two.Digest {
+			t.Error(err)
+		}
+		if _, err := store.Delete(t.Context(), r.host()+"/two"); banger.KindOf(err) != banger.KindNotFound {
 			t.Error(err)
 		}
 		if after := layers(); after != before-1 {

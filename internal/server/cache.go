@@ -2,6 +2,8 @@ package server
 
 import (
 	"context"
+	"errors"
+	"strings"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
@@ -15,6 +17,9 @@ type Images interface {
 	// Lookup gives the image that ref names if it is here, else the hosts that
 	// Pull would ask.
 	Lookup(ref string) (image *banger.Image, hosts []string, err error)
+	// Delete takes a name of an image away, and with the last one the image. It is
+	// KindConflict while a VM needs that.
+	Delete(ctx context.Context, ref string) (banger.Image, error)
 	// Pull gets the newest image that ref names, and tells whether it is another
 	// than was here.
 	Pull(ctx context.Context, ref string, credentials map[string]api.RegistryCredential, report banger.ProgressFunc) (img banger.Image, changed bool, err error)
@@ -52,6 +57,29 @@ func (s *Server) lookupImage(_ context.Context, in *lookupInput) (*body[api.Imag
 		return nil, err
 	}
 	return &body[api.ImageLookup]{api.ImageLookup{Image: image, Hosts: append([]string{}, hosts...)}}, nil
+}
+
+// deleteImage says which VMs need an image that cannot go.
+func (s *Server) deleteImage(ctx context.Context, in *lookupInput) (*body[banger.Image], error) {
+	img, err := s.Images.Delete(ctx, in.Ref)
+	if banger.KindOf(err) != banger.KindConflict {
+		return &body[banger.Image]{img}, err
+	}
+	vms, listed := s.VMs.List(ctx)
+	if listed != nil {
+		return nil, errors.Join(err, listed)
+	}
+	var names []string
+	for _, vm := range vms {
+		if vm.ImageDigest == img.Digest {
+			names = append(names, vm.Name)
+		}
+	}
+	if len(names) == 0 { // of another home with the same cache
+		return nil, err
+	}
+	return nil, banger.Errorf(banger.KindConflict, "the image %s is needed by %s", in.Ref, strings.Join(names, ", ")).
+		WithNext("banger vm delete %s", strings.Join(names, " "))
 }
 
 type pullInput struct{ Body api.PullRequest }

@@ -545,7 +545,7 @@ func documented() map[string]string {
 		api.RouteDoctor:          "get post",
 		api.RouteUsage:           "get",
 		api.RoutePrune:           "post",
-		api.RouteImages:          "get",
+		api.RouteImages:          "get delete",
 		api.RouteImageLookup:     "get",
 		api.RouteImagePull:       "post",
 		api.RouteKernels:         "get",
@@ -690,5 +690,16 @@ func TestPullImage(t *testing.T) {
 	}
 	if found := get[api.ImageLookup](w, "GET", api.RouteImageLookup+"?ref=absent", "", 200); found.Image != nil || len(found.Hosts) != 1 {
 		t.Errorf("%+v", found)
+	}
+}
+
+// An image that cannot go names the VMs that need it.
+func TestDeleteImage(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{})
+	if e := get[api.ErrorReply](w, "DELETE", api.RouteImages+"?ref=absent", "", 404).Error; !strings.Contains(e.Message, "absent") {
+		t.Errorf("%+v", e)
+	}
+	if e := get[api.ErrorReply](w, "DELETE", api.RouteImages+"?ref=debian", "", 409).Error; !strings.Contains(e.Message, "need it") {
+		t.Errorf("%+v", e)
 	}
 }
