@@ -188,12 +188,10 @@ func (v verb) record(h *home) ([]fault.Visit, error) {
 
 // reach brings the verb's VM to the state that it begins from.
 func (v verb) reach(h *home) error {
-	vm := v.target()
-	if v.from == absent {
-		return nil
-	}
-	if err := h.create(vm, h.spec, nil); err != nil {
-		return err
+	if v.from != absent {
+		if err := h.create(v.target(), h.spec, nil); err != nil {
+			return err
+		}
 	}
 	return v.enter(h)
 }
@@ -201,7 +199,7 @@ func (v verb) reach(h *home) error {
 // enter brings a VM that is stopped to the state that the verb begins from.
 func (v verb) enter(h *home) error {
 	vm := v.target()
-	if v.from != banger.StateStopped {
+	if v.from == banger.StateRunning || v.from == banger.StatePaused {
 		if err := h.start(vm, 0); err != nil {
 			return err
 		}
@@ -288,7 +286,7 @@ func (c cell) explains(failure error) error {
 // states are those that the VM may be in after the fault.
 func (c cell) states(failure error) []banger.State {
 	states := []banger.State{c.verb.to}
-	if failure != nil {
+	if failure != nil || c.verb.quiet {
 		states = append(append(states, c.verb.from), c.verb.via...)
 	}
 	if c.fault.Kind.OfVM() {

@@ -25,7 +25,10 @@ type verb struct {
 	vm       string // "" is subject
 	from, to banger.State
 	// via are states that it may be left in on the way, beside from and to.
-	via     []banger.State
+	via []banger.State
+	// quiet means that the error of a step is the log's alone, and the daemon's to
+	// make up for.
+	quiet   bool
 	prepare func(h *home, vm string) error // when from has been reached
 	do      func(h *home, vm string) error
 	// effect says whether what the verb does is there; nil: the state says all.
@@ -121,6 +124,10 @@ func verbs() []verb {
 		{name: "port add", from: banger.StateRunning, to: banger.StateRunning, do: add, effect: publishes(1)},
 		{name: "port remove", from: banger.StateRunning, to: banger.StateRunning, done: banger.KindNotFound,
 			prepare: add, do: remove, effect: publishes(0)},
+		{name: "recovery of what has ended", from: banger.StateRunning, to: banger.StateStopped,
+			prepare: (*home).endUnseen, do: (*home).recover},
+		{name: "recovery of a create that was cut off", from: absent, to: absent, via: []banger.State{banger.StateBroken}, quiet: true,
+			prepare: (*home).cutOff, do: (*home).recover},
 	}
 }
 
