@@ -6,18 +6,16 @@ import (
 	"io/fs"
 	"os"
 
-	"github.com/google/renameio/v2"
-
 	"banger.dev/banger"
 )
 
-// writeHandles replaces a VM's handles.json: temp, sync, rename.
+// writeHandles replaces a VM's handles.json.
 func (m *Manager) writeHandles(id string, h banger.Handles) error {
 	b, err := json.Marshal(h)
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(m.files(id).Handles(), append(b, '\n'), 0o600)
+	return replaceFile(m.files(id).Handles(), append(b, '\n'))
 }
 
 // readHandles reads handles.json; nil where there is none or none that can be read.

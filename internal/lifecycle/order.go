@@ -7,8 +7,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/google/renameio/v2"
-
 	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/monitor"
@@ -60,7 +58,7 @@ func (m *Manager) writeConfigDisk(rec banger.Record, image banger.Image) error {
 	if err != nil {
 		return err
 	}
-	return renameio.WriteFile(m.files(rec.ID).ConfigDisk(), b, 0o600)
+	return replaceFile(m.files(rec.ID).ConfigDisk(), b)
 }
 
 // order is all that the monitor is told.

@@ -38,7 +38,9 @@ func (m *Manager) teardown(ctx context.Context, id string) error {
 	err := m.Steps.Run(ctx, id,
 		steps.Step{Name: "teardown.processes", Do: func(ctx context.Context) error { return m.endProcesses(ctx, id, false) }},
 		steps.Step{Name: "teardown.sockets", Do: func(context.Context) error { return os.RemoveAll(files.Run) }},
-		steps.Step{Name: "teardown.handles", Do: func(context.Context) error { return removeFile(files.Handles()) }},
+		steps.Step{Name: "teardown.handles", Do: func(context.Context) error {
+			return errors.Join(removeFile(temporary(files.Handles())), removeFile(files.Handles()))
+		}},
 	)
 	m.mu.Lock()
 	delete(m.seen, id)
