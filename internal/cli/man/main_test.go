@@ -34,7 +34,7 @@ func TestPages(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "\nbanger run --rm -- make test\nbanger run --rm -t -- top\n"; !strings.Contains(string(page), want) {
+	if want := "\nbanger run --rm . -- make test\nbanger run --rm -t -- top\n"; !strings.Contains(string(page), want) {
 		t.Errorf("no example in\n%s", page)
 	}
 	again := t.TempDir()
