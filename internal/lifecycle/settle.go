@@ -49,9 +49,9 @@ func (m *Manager) follow(id string) {
 // settleEnded settles a VM that has ended. It returns false when a verb has
 // started it again meanwhile, which the watcher then goes on to follow.
 func (m *Manager) settleEnded(id string) (done bool) {
-	unlock, err := m.locks.lock(m.life, id)
-	if err != nil {
-		return true
+	unlock := m.lockEnded(id)
+	if unlock == nil {
+		return m.life.Err() != nil
 	}
 	defer unlock()
 	if rec, err := m.get(m.life, id); err == nil {
@@ -66,6 +66,21 @@ func (m *Manager) settleEnded(id string) (done bool) {
 	delete(m.watched, id)
 	delete(m.seen, id)
 	return true
+}
+
+// lockEnded takes the lock of a VM that has ended. It returns nil when the VM is
+// alive again or the daemon ends: the verb that has the lock then may itself be
+// waiting for what the VM's watcher hears, as a pause does.
+func (m *Manager) lockEnded(id string) (unlock func()) {
+	for m.life.Err() == nil && !m.alive(id) {
+		waiting, cancel := context.WithTimeout(m.life, awaitPoll)
+		unlock, err := m.locks.lock(waiting, id)
+		cancel()
+		if err == nil {
+			return unlock
+		}
+	}
+	return nil
 }
 
 // settleIfFree settles a VM that has ended unseen, unless a verb has it in

@@ -211,6 +211,35 @@ func TestAVMThatIsRestartedCanBePausedAtOnce(t *testing.T) {
 	})
 }
 
+// The pause waits for what the watcher hears, with the lock that the watcher, who
+// has seen the run before end, waits for.
+func TestAPauseThatComesBeforeTheWatcherIsHeard(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.run("a")
+		paused := make(chan error, 1)
+		w.setFault(func(step string) error {
+			switch step {
+			case "stop.guest": // the restart has the lock: who asks now is next
+				go func() {
+					_, _, err := w.Pause(t.Context(), "a")
+					paused <- err
+				}()
+				settle()
+			case "start.plan": // the watcher asks
+				settle()
+			}
+			return nil
+		})
+		if _, _, err := w.Restart(t.Context(), "a", lifecycle.RestartOptions{}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-paused; err != nil {
+			t.Error(err)
+		}
+		w.wantState("a", "paused")
+	})
+}
+
 func TestAVMIsWatchedThoughItsMonitorDidNotAnswerForAWhile(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.run("a")
