@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"banger.dev/banger"
@@ -100,12 +101,10 @@ func (f *Finder) strayDirectories(ctx context.Context, ids []string, known map[s
 
 // hasDisks says whether dir holds what a user could miss.
 func hasDisks(dir string) bool {
-	for _, pattern := range []string{"system.*", "work.*"} {
-		if found, err := filepath.Glob(filepath.Join(dir, pattern)); err != nil || len(found) > 0 {
-			return true
-		}
-	}
-	return false
+	entries, err := os.ReadDir(dir)
+	return err != nil || slices.ContainsFunc(entries, func(e os.DirEntry) bool {
+		return strings.HasPrefix(e.Name(), "system.") || strings.HasPrefix(e.Name(), "work.")
+	})
 }
 
 // removeDead removes a directory of a VM unless somebody holds the VM's lock.
