@@ -142,6 +142,20 @@ func TestStraysAreFoundAndRemovedOnce(t *testing.T) {
 	}
 }
 
+// A bracket in the path of a home means nothing.
+func TestDisksAreKeptWhateverTheHomeIsCalled(t *testing.T) {
+	f := newHome(t)
+	f.Layout.State = filepath.Join(t.TempDir(), "a[b]c*")
+	disk := write(t, f.Layout.VM(lost).SystemDisk("qcow2"))
+	if _, err := f.Fix(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(disk); err != nil {
+		t.Error(err)
+	}
+	want(t, find(t, f), "directory "+lost)
+}
+
 func TestNothingIsAStrayWhileTheDatabaseCannotBeRead(t *testing.T) {
 	f := newHome(t)
 	f.Rows = rows{err: errors.New("damaged")}
