@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -73,14 +74,14 @@ func (r *Root) fetch(ctx context.Context, lock *os.File, p Package, file string,
 }
 
 func onlyDeb(dir string) (string, error) {
-	debs, err := filepath.Glob(filepath.Join(dir, "*.deb"))
+	debs, err := fs.Glob(os.DirFS(dir), "*.deb")
 	if err != nil {
 		return "", err
 	}
 	if len(debs) != 1 {
 		return "", fmt.Errorf("apt-get download left %d packages instead of one", len(debs))
 	}
-	return debs[0], nil
+	return filepath.Join(dir, debs[0]), nil
 }
 
 // watchProgress gives a pipe for apt's status lines and reports them as bytes

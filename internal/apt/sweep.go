@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
-	"path/filepath"
 	"syscall"
 )
 
@@ -36,7 +36,13 @@ func (r *Root) sweep() error {
 	return nil
 }
 
-func (r *Root) abandoned() ([]string, error) { return filepath.Glob(r.path("download-*")) }
+func (r *Root) abandoned() ([]string, error) {
+	left, err := fs.Glob(os.DirFS(r.dir), "download-*")
+	for i, name := range left {
+		left[i] = r.path(name)
+	}
+	return left, err
+}
 
 // ifFree calls do with the root's lock held, unless somebody else holds it or
 // there is no root yet.

@@ -57,10 +57,12 @@ func (t *Table) Add(ctx context.Context, entry, holder string, present func() er
 
 // Release notes that holder needs nothing any more.
 func (t *Table) Release(holder string) error {
-	links, err := filepath.Glob(t.link("*", holder))
-	errs := []error{err}
-	for _, link := range links {
-		errs = append(errs, gone(os.Remove(link)))
+	entries, err := os.ReadDir(t.Dir)
+	errs := []error{gone(err)}
+	for _, e := range entries {
+		if e.IsDir() {
+			errs = append(errs, gone(os.Remove(t.link(e.Name(), holder))))
+		}
 	}
 	return errors.Join(errs...)
 }

@@ -21,7 +21,7 @@ func home(t *testing.T, vms ...string) (*Table, map[string]string) {
 			t.Fatal(err)
 		}
 	}
-	return &Table{Dir: filepath.Join(t.TempDir(), "users")}, dirs
+	return &Table{Dir: filepath.Join(t.TempDir(), "[a]", "users")}, dirs
 }
 
 func here() error { return nil }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -80,13 +81,13 @@ func (s *Store) sweep(ctx context.Context, own string) error {
 // abandoned calls each with what builders that died left, while the lock keeps
 // others from that digest. The lock of digest own is the caller's.
 func (s *Store) abandoned(ctx context.Context, own string, each func(dir string) error) error {
-	left, err := filepath.Glob(filepath.Join(s.dir, tmpPrefix+"*"))
+	left, err := fs.Glob(os.DirFS(s.dir), tmpPrefix+"*")
 	if err != nil {
 		return err
 	}
-	for _, dir := range left {
-		digest, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), tmpPrefix), "-")
-		if err := s.ifFree(digest, own, func() error { return each(dir) }); err != nil {
+	for _, name := range left {
+		digest, _, _ := strings.Cut(strings.TrimPrefix(name, tmpPrefix), "-")
+		if err := s.ifFree(digest, own, func() error { return each(filepath.Join(s.dir, name)) }); err != nil {
 			return err
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -122,12 +123,12 @@ func (h Home) vms(ctx context.Context, counter *du.Counter) ([]item, error) {
 		dir := h.Layout.VM(vm.ID).Dir
 		i := item{DiskEntry: banger.DiskEntry{Kind: banger.UsageVM, Name: vm.Name, Path: dir, Parts: map[string]banger.Bytes{"system": 0, "work": 0, "logs": 0}}}
 		for part, pattern := range map[string]string{"system": "system.*", "work": "work.*", "logs": "*.log"} {
-			files, err := filepath.Glob(filepath.Join(dir, pattern))
+			files, err := fs.Glob(os.DirFS(dir), pattern)
 			if err != nil {
 				return nil, err
 			}
 			for _, file := range files {
-				i.Parts[part] += count(counter, file)
+				i.Parts[part] += count(counter, filepath.Join(dir, file))
 			}
 			i.Bytes += i.Parts[part]
 		}

@@ -3,6 +3,7 @@ package workspace
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"net/url"
 	"os"
 	"path"
@@ -107,9 +108,9 @@ func (d *dotGit) state(s source) {
 	for _, name := range []string{"info/exclude", "info/attributes", "shallow"} {
 		d.copyIfThere(filepath.Join(s.commonDir, name), name)
 	}
-	shared, _ := filepath.Glob(filepath.Join(s.gitDir, "sharedindex.*"))
+	shared, _ := fs.Glob(os.DirFS(s.gitDir), "sharedindex.*")
 	for _, name := range shared {
-		d.copyIfThere(name, filepath.Base(name))
+		d.copyIfThere(filepath.Join(s.gitDir, name), name)
 	}
 }
 
