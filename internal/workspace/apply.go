@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -57,21 +58,23 @@ func (e *Export) apply(ctx context.Context) ([]File, error) {
 }
 
 // recordHost makes a commit of what the host has now of the files that the guest
-// has changed.
+// has changed, and notes how they are.
 func (e *Export) recordHost(ctx context.Context, root *os.File, theirs []difference) error {
 	tree := archive.NewTree(root)
 	defer tree.Close()
 	i := importing{src: source{tree: e.state.Root}}
+	e.merged = map[string]version{}
 	return fastImport(ctx, e.own, func(w *bufio.Writer) error {
 		commit(w, refHost, refBase)
 		for _, d := range theirs {
-			st, err := tree.Lstat(d.path)
-			if archive.IsAbsent(err) || err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
-				fmt.Fprintf(w, "D %s\n", quote(d.path))
-				continue
-			}
+			st, there, err := fileAt(tree, d.path)
 			if err != nil {
 				return err
+			}
+			e.merged[d.path] = versionOf(st)
+			if !there {
+				fmt.Fprintf(w, "D %s\n", quote(d.path))
+				continue
 			}
 			f := hostFile{Path: wire.Text(d.path), Mode: modeOf(st)}
 			if f.Mode == "" {
@@ -84,6 +87,35 @@ func (e *Export) recordHost(ctx context.Context, root *os.File, theirs []differe
 		}
 		return nil
 	})
+}
+
+// fileAt is what is at a path of the working tree and could be a file of a commit.
+func fileAt(tree archive.Tree, name string) (st unix.Stat_t, there bool, err error) {
+	st, err = tree.Lstat(name)
+	if archive.IsAbsent(err) || err == nil && st.Mode&unix.S_IFMT == unix.S_IFDIR {
+		return unix.Stat_t{}, false, nil
+	}
+	return st, err == nil, err
+}
+
+// version tells a file from what somebody writes in its place; zero if none is there.
+type version struct {
+	ino  uint64
+	size int64
+	mode uint32
+	time unix.Timespec
+}
+
+func versionOf(st unix.Stat_t) version { return version{st.Ino, st.Size, st.Mode, st.Mtim} }
+
+// unchanged says whether a file is still the one that was merged with.
+func (e *Export) unchanged(tree archive.Tree, name string) error {
+	st, _, err := fileAt(tree, name)
+	if err == nil && versionOf(st) != e.merged[name] {
+		return banger.Errorf(banger.KindConflict, "%s was changed here while the changes were applied; nothing is applied", quote(name)).
+			WithNext("banger vm workspace export --apply %s", e.vm.Name)
+	}
+	return err
 }
 
 // modeOf is how git writes the mode of a file, "" for what it does not hold.
@@ -121,7 +153,7 @@ func (e *Export) place(ctx context.Context, root *os.File, todo []difference) (e
 	if err != nil {
 		return err
 	}
-	defer func() { _ = os.RemoveAll(stage) }()
+	defer func() { err = leave(stage, err) }()
 	staged, err := archive.OpenDir(stage)
 	if err != nil {
 		return err
@@ -145,7 +177,10 @@ func (e *Export) place(ctx context.Context, root *os.File, todo []difference) (e
 			if removing != (d.status == "D") {
 				continue
 			}
-			back, err := tree.Swap(d.path, staged, name("new", n), name("old", n))
+			if err := e.unchanged(tree, d.path); err != nil {
+				return err
+			}
+			back, err := tree.Swap(d.path, staged, name("new", n), name(oldFile, n))
 			if err != nil {
 				return fmt.Errorf("%s: %w", quote(d.path), err)
 			}
@@ -158,6 +193,23 @@ func (e *Export) place(ctx context.Context, root *os.File, todo []difference) (e
 		}
 	}
 	return nil
+}
+
+// oldFile begins the names of what was in the working tree.
+const oldFile = "old"
+
+// leave removes the directory beside the working tree when it is of no more use.
+// After an apply that failed, a file of the user's in it is one that could not be
+// moved back, and there is no other.
+func leave(stage string, failed error) error {
+	if failed != nil {
+		entries, err := os.ReadDir(stage)
+		if err != nil || slices.ContainsFunc(entries, func(f os.DirEntry) bool { return strings.HasPrefix(f.Name(), oldFile) }) {
+			return fmt.Errorf("%w; files that could not be moved back are kept in %s", failed, stage)
+		}
+	}
+	_ = os.RemoveAll(stage)
+	return failed
 }
 
 func name(kind string, n int) string { return fmt.Sprintf("%s-%d", kind, n) }

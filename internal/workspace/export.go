@@ -11,6 +11,7 @@ import (
 	"path"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -28,7 +29,8 @@ type Export struct {
 	own     git
 	release func() error
 
-	changed []string // files that are new or other, and not ignored
+	merged  map[string]version // the host's files that Apply merges with
+	changed []string           // files that are new or other, and not ignored
 	gone    []string
 	LeftOut int // files that no repository can hold: devices, pipes
 }
@@ -366,23 +368,29 @@ func (g git) diffTree(ctx context.Context, from, to string) ([]difference, error
 
 // writeTar adds a file of a commit to a tar.
 func (g git) writeTar(ctx context.Context, out *tar.Writer, d difference) error {
-	content, err := g.run(ctx, "cat-file", "blob", d.id)
-	if err != nil {
-		return err
-	}
-	hdr := &tar.Header{Name: d.path, Typeflag: tar.TypeReg, Mode: 0o644, Size: int64(len(content))}
+	hdr := &tar.Header{Name: d.path, Typeflag: tar.TypeReg, Mode: 0o644}
 	switch d.mode {
 	case "120000":
-		hdr.Typeflag, hdr.Linkname, hdr.Size = tar.TypeSymlink, content, 0
+		target, err := g.run(ctx, "cat-file", "blob", d.id)
+		if err != nil {
+			return err
+		}
+		hdr.Typeflag, hdr.Linkname = tar.TypeSymlink, target
 		return out.WriteHeader(hdr)
 	case "100755":
 		hdr.Mode = 0o755
 	}
+	size, err := g.run(ctx, "cat-file", "-s", d.id)
+	if err == nil {
+		hdr.Size, err = strconv.ParseInt(strings.TrimSpace(size), 10, 64)
+	}
+	if err != nil {
+		return err
+	}
 	if err := out.WriteHeader(hdr); err != nil {
 		return err
 	}
-	_, err = io.WriteString(out, content)
-	return err
+	return g.pipe(ctx, nil, out, "cat-file", "blob", d.id) // it may be larger than what memory there is
 }
 
 // wrong is err for the person who wants the changes.

@@ -3,6 +3,7 @@ package workspace
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -16,6 +17,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/agent/archive"
 	"banger.dev/banger/internal/agent/control"
 	"banger.dev/banger/internal/agent/files"
 	"banger.dev/banger/internal/agent/users"
@@ -294,6 +296,53 @@ func TestApplyMerges(t *testing.T) {
 	w.sh(w.host, "test ! -e dir/deep && test -f mine && test -x moved && ls .git | grep -c banger-apply | grep -q 0 || true; ! ls -A | grep -q banger")
 	if again, err := e.Apply(t.Context()); err != nil || len(again) != 0 {
 		t.Errorf("again: %v, %v", again, err)
+	}
+}
+
+// A file that somebody saves while the changes are on their way in is theirs.
+func TestAFileThatIsSavedWhileChangesAreAppliedStays(t *testing.T) {
+	w := newWorld(t)
+	w.repository()
+	w.prepare(Options{})
+	w.sh(w.target, "echo guest > plain; echo new > aaa")
+	e := w.export(ExportOptions{})
+	root, err := archive.OpenDir(w.host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = root.Close() }()
+	todo, err := e.own.diffTree(t.Context(), refBase, refGuest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := e.recordHost(t.Context(), root, todo); err != nil {
+		t.Fatal(err)
+	}
+	w.sh(w.host, "echo saved > plain")
+	if err := e.place(t.Context(), root, todo); banger.KindOf(err) != banger.KindConflict || !strings.Contains(err.Error(), "plain") {
+		t.Errorf("got %v", err)
+	}
+	w.sh(w.host, "test $(cat plain) = saved; test ! -e aaa; test -z \"$(ls -A .git | grep banger-apply)\"")
+}
+
+func TestAFileThatCannotBeMovedBackIsKept(t *testing.T) {
+	stage := t.TempDir()
+	failed := errors.New("the disk is gone")
+	file := filepath.Join(stage, name(oldFile, 3))
+	if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := leave(stage, failed); !errors.Is(err, failed) || !strings.Contains(err.Error(), stage) {
+		t.Errorf("got %v", err)
+	}
+	if b, err := os.ReadFile(file); err != nil || string(b) != "mine" {
+		t.Errorf("%q, %v", b, err)
+	}
+	if err := leave(stage, nil); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(stage); !os.IsNotExist(err) {
+		t.Errorf("after success it is there: %v", err)
 	}
 }
 
