@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"hash"
 	"io"
-	"io/fs"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -202,8 +201,13 @@ func (f *fetch) keep(out *os.File, sum hash.Hash) error {
 		_ = os.Remove(out.Name())
 		return banger.Errorf(banger.KindInvalid, "the image %s: its layer %s has the digest sha256:%s", f.image.place.Name(), f.layer.Digest, got)
 	}
-	if err := errors.Join(out.Truncate(f.layer.Size), out.Sync(), os.Rename(out.Name(), f.path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
+	// Each only after the one before it: by its name and size a layer is taken for whole.
+	err := out.Truncate(f.layer.Size)
+	if err == nil {
+		err = out.Sync()
 	}
-	return nil
+	if err == nil {
+		err = os.Rename(out.Name(), f.path)
+	}
+	return err
 }
