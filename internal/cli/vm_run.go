@@ -173,7 +173,9 @@ func (a *app) furnish(ctx context.Context, opts *runOptions, vm banger.Detail, f
 	if err := a.sync(ctx, vm, files); err != nil || opts.path == "" {
 		return command, err
 	}
-	p, err := a.prepare(ctx, vm, opts.path, opts.copy)
+	how := opts.copy
+	how.Force = true // what a new VM has at that place came with its image
+	p, err := a.prepare(ctx, vm, opts.path, how)
 	if opts.spec.Workdir == "" {
 		command.cwd = p.Dir
 	}

@@ -21,7 +21,8 @@ where it is. Files come as they are in the working tree: tracked ones, and untra
 has a .git with the history, the branches and what is staged, without hooks and passwords.
 
 A second time only what has changed is sent. What was changed in the VM stays, unless it was changed here too: that is an
-error, and --force overwrites it. A directory that is no repository is copied without node_modules, target and the like.
+error, and --force overwrites it, as it does a copy of something else. A directory that is no repository is copied
+without node_modules, target and the like.
 
   banger vm workspace prepare web
   banger vm workspace prepare --branch fix-1 --depth 1 web ~/src/app`,
@@ -46,7 +47,7 @@ error, and --force overwrites it. A directory that is no repository is copied wi
 	flags := cmd.Flags()
 	addWorkspaceFlags(flags, opts)
 	flags.StringVar(&opts.Target, "target", "", "where it goes in the VM, absolute or below the home of its user; the directory's name otherwise")
-	flags.BoolVar(&opts.Force, "force", false, "overwrite what was changed both here and in the VM")
+	flags.BoolVar(&opts.Force, "force", false, "overwrite what was changed both here and in the VM, and what is no copy of this directory")
 	return cmd
 }
 

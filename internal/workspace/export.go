@@ -68,7 +68,7 @@ func (e *Export) look(ctx context.Context, how ExportOptions) error {
 			WithNext("banger vm workspace prepare %s %s", e.vm.Name, quote(e.state.Root))
 	}
 	e.own = e.slot.own(e.state)
-	changes, err := e.vm.Guest.Changes(ctx, wire.ChangesRequest{Place: e.state.Place}, withoutGit(e.state.Stamps))
+	changes, err := e.changes(ctx)
 	if err != nil {
 		return err
 	}
@@ -107,6 +107,33 @@ func (e *Export) look(ctx context.Context, how ExportOptions) error {
 	slices.Sort(e.changed)
 	slices.Sort(e.gone)
 	return e.record(ctx)
+}
+
+// changes are what the guest says. A workspace of which nothing is left was not
+// emptied by somebody's work: the VM was reset, or the directory removed.
+func (e *Export) changes(ctx context.Context) ([]wire.Change, error) {
+	given := withoutGit(e.state.Stamps)
+	changes, err := e.vm.Guest.Changes(ctx, wire.ChangesRequest{Place: e.state.Place}, given)
+	lost := banger.KindOf(err) == banger.KindNotFound
+	if err == nil && nothingLeft(changes, given) {
+		lost, err = e.withoutRepository(ctx)
+	}
+	if lost {
+		return nil, banger.Errorf(banger.KindNotFound, "%s:%s is gone; a reset takes what is not on the work disk", e.vm.Name, e.state.Path).
+			WithNext("banger vm workspace prepare --target %s %s %s", quote(e.state.Path), e.vm.Name, quote(e.state.Root))
+	}
+	return changes, err
+}
+
+// withoutRepository says whether the guest has no .git either.
+func (e *Export) withoutRepository(ctx context.Context) (bool, error) {
+	if e.state.Common == "" {
+		return true, nil
+	}
+	at := e.state.Place
+	at.Path += "/.git"
+	stat, err := e.vm.Guest.Stat(ctx, wire.StatFile{Place: at})
+	return !stat.Exists, err
 }
 
 func withoutGit(stamps []wire.Stamp) []wire.Stamp {

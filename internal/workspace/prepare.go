@@ -107,7 +107,8 @@ type importing struct {
 	gits    []dotGit // of listed.repos
 	known   map[string]hostFile
 	changed map[string]bool // files that are sent
-	note    string
+	notes   []string        // what the user should know
+	lfs     int             // files sent that are pointers of git LFS
 }
 
 func (i *importing) run(ctx context.Context) (Prepared, error) {
@@ -129,12 +130,19 @@ func (i *importing) run(ctx context.Context) (Prepared, error) {
 	if i.before, err = i.slot.load(); err != nil && !errors.Is(err, os.ErrNotExist) {
 		i.before = state{}
 	}
-	gone, err := i.compare(ctx)
+	found, err := i.meet(ctx)
+	if err != nil {
+		return Prepared{}, err
+	}
+	gone, err := i.compare(found)
 	if err != nil {
 		return Prepared{}, err
 	}
 	st := i.before
 	st.Whole = false
+	if st.Root == "" {
+		st.Root = i.src.root
+	}
 	if err := i.slot.save(st); err != nil {
 		return Prepared{}, err
 	}
@@ -149,8 +157,51 @@ func (i *importing) run(ctx context.Context) (Prepared, error) {
 	return i.copy(ctx, gone)
 }
 
+// meet looks at what is in the guest's directory already. A copy of the same
+// source is built upon, should something be left of it. Whatever else is there
+// is in nobody's way only if the user says so.
+func (i *importing) meet(ctx context.Context) ([]wire.Change, error) {
+	found, err := i.vm.Guest.Changes(ctx, wire.ChangesRequest{Place: i.place, Git: true}, i.before.Stamps)
+	if banger.KindOf(err) == banger.KindNotFound || err == nil && nothingLeft(found, i.before.Stamps) {
+		i.before = state{}
+	}
+	if banger.KindOf(err) == banger.KindNotFound {
+		return nil, nil
+	}
+	found = slices.DeleteFunc(found, func(c wire.Change) bool { return i.before.Root == "" && c.Gone })
+	switch {
+	case err != nil:
+		return nil, err
+	case i.before.Root == i.src.root:
+		return found, nil
+	case i.before.Root != "" && !i.how.Force:
+		return nil, banger.Errorf(banger.KindConflict, "%s:%s is a copy of %s", i.vm.Name, i.path, i.before.Root).
+			WithNext("banger vm workspace prepare --target %s %s %s, or --force, which replaces it", quote(i.path+"-2"), i.vm.Name, quote(i.src.root))
+	case i.before.Root == "" && len(found) > 0 && !i.how.Force:
+		return nil, banger.Errorf(banger.KindConflict, "%s:%s is no copy of banger's, and not empty", i.vm.Name, i.path).
+			WithNext("banger vm workspace prepare --target %s %s %s, or --force, which copies over it", quote(i.path+"-2"), i.vm.Name, quote(i.src.root))
+	case i.before.Root == "":
+		// What is there counts as known, and so as no change of the guest's.
+		for _, c := range found {
+			i.before.Stamps = append(i.before.Stamps, c.Stamp)
+		}
+	}
+	return found, nil
+}
+
+// nothingLeft says whether a guest has lost all that it was given.
+func nothingLeft(found []wire.Change, given []wire.Stamp) bool {
+	gone := 0
+	for _, c := range found {
+		if c.Gone {
+			gone++
+		}
+	}
+	return gone > 0 && gone >= len(given)
+}
+
 // compare finds out what is to be sent, and gives what is to be removed.
-func (i *importing) compare(ctx context.Context) (gone []string, err error) {
+func (i *importing) compare(found []wire.Change) (gone []string, err error) {
 	i.known, i.changed = map[string]hostFile{}, map[string]bool{}
 	if i.before.Whole && i.before.Root == i.src.root {
 		for _, f := range i.before.Host {
@@ -164,6 +215,9 @@ func (i *importing) compare(ctx context.Context) (gone []string, err error) {
 			i.changed[name] = true
 		}
 	}
+	if i.before.Root != "" && i.before.Root != i.src.root {
+		return i.replaced(found), nil
+	}
 	for name := range i.known {
 		if !present[name] {
 			gone = append(gone, name)
@@ -173,27 +227,29 @@ func (i *importing) compare(ctx context.Context) (gone []string, err error) {
 	if len(i.known) == 0 {
 		return nil, nil
 	}
-	return gone, i.reconcile(ctx, gone)
+	return gone, i.reconcile(found, gone)
+}
+
+// replaced are all files of a copy of something else.
+func (i *importing) replaced(found []wire.Change) []string {
+	all := map[string]string{}
+	for _, s := range i.before.Stamps {
+		all[string(s.Path)] = ""
+	}
+	for _, c := range found {
+		all[string(c.Path)] = ""
+	}
+	i.before.Whole = false
+	return sortedKeys(all)
 }
 
 // reconcile looks at what the guest has changed since the last time. A file that
 // both sides have changed is not overwritten, unless that is wanted; one that
 // has gone there is sent again.
-func (i *importing) reconcile(ctx context.Context, gone []string) error {
-	changes, err := i.vm.Guest.Changes(ctx, wire.ChangesRequest{Place: i.place, Git: true}, i.before.Stamps)
-	if banger.KindOf(err) == banger.KindNotFound {
-		i.known = map[string]hostFile{} // somebody has removed it all
-		for _, name := range i.listed.files {
-			i.changed[name] = true
-		}
-		return nil
-	}
-	if err != nil {
-		return err
-	}
+func (i *importing) reconcile(found []wire.Change, gone []string) error {
 	var both []string
 	heads := false
-	for _, c := range changes {
+	for _, c := range found {
 		name := string(c.Path)
 		_, known := i.known[name]
 		switch {
@@ -210,7 +266,7 @@ func (i *importing) reconcile(ctx context.Context, gone []string) error {
 			WithNext("banger vm workspace export --apply %s, or prepare --force", i.vm.Name)
 	}
 	if heads && !i.how.Force {
-		i.note = "commits made in " + i.vm.Name + " are kept: its branches and index stay as they are"
+		i.notes = append(i.notes, "commits made in "+i.vm.Name+" are kept: its branches and index stay as they are")
 		for n := range i.gits {
 			for _, name := range []string{"HEAD", "packed-refs"} {
 				delete(i.gits[n].made, name)
@@ -246,11 +302,11 @@ func (i *importing) copy(ctx context.Context, gone []string) (Prepared, error) {
 	if err != nil {
 		return Prepared{}, err
 	}
-	for _, f := range sent {
-		i.known[string(f.Path)] = f
-	}
 	for _, name := range gone {
 		delete(i.known, name)
+	}
+	for _, f := range sent {
+		i.known[string(f.Path)] = f
 	}
 	st := state{
 		Place: i.place, Path: i.path, Root: i.src.root, Common: i.src.commonDir, Head: i.src.head, Format: i.src.format,
@@ -264,6 +320,9 @@ func (i *importing) copy(ctx context.Context, gone []string) (Prepared, error) {
 	if err := i.base(ctx, st); err != nil {
 		return Prepared{}, err
 	}
+	if i.lfs > 0 {
+		i.notes = append(i.notes, fmt.Sprintf("files that are only pointers of git LFS: %d (git lfs pull, and prepare again)", i.lfs))
+	}
 	if i.how.ReadOnly {
 		if err := i.vm.Guest.Seal(ctx, wire.SealRequest{Place: i.place}); err != nil {
 			return Prepared{}, err
@@ -271,7 +330,7 @@ func (i *importing) copy(ctx context.Context, gone []string) (Prepared, error) {
 	}
 	p := Prepared{
 		Path: i.path, Dir: path.Join(i.path, filepath.ToSlash(i.src.sub)), Files: len(st.Host), Sent: len(sent), Removed: len(gone),
-		Head: i.src.head, Branch: strings.TrimPrefix(i.src.branch, "refs/heads/"), Note: i.note,
+		Head: i.src.head, Branch: strings.TrimPrefix(i.src.branch, "refs/heads/"), Note: strings.Join(i.notes, "; "),
 	}
 	if i.how.Branch != "" {
 		p.Branch = i.how.Branch
@@ -284,11 +343,11 @@ func merged(before, now []wire.Stamp, gone []string) []wire.Stamp {
 	for _, s := range before {
 		all[s.Path] = s
 	}
-	for _, s := range now {
-		all[s.Path] = s
-	}
 	for _, name := range gone {
 		delete(all, wire.Text(name))
+	}
+	for _, s := range now {
+		all[s.Path] = s
 	}
 	out := make([]wire.Stamp, 0, len(all))
 	for _, s := range all {
@@ -358,7 +417,11 @@ func (i *importing) packGit(p *archive.Packer, at string, d dotGit) error {
 		if strings.HasPrefix(name, "objects/") && had[as] {
 			continue // an object never changes
 		}
-		if err := packHostFile(p, d.copied[name], as); err != nil {
+		err := packHostFile(p, d.copied[name], as)
+		if archive.IsAbsent(err) {
+			return banger.Errorf(banger.KindConflict, "%s was rewritten while it was copied; copy it again once it is at rest", i.src.root)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -397,9 +460,13 @@ func (i *importing) packFile(p *archive.Packer, tree archive.Tree, name string) 
 		f.Mode = "100755"
 	}
 	var sum hash.Hash
+	var pointer lfsPointer
 	p.Tee = func(_ string, size int64) io.Writer {
 		sum = newBlob(i.src.format, size)
-		return sum
+		if size > maxPointer {
+			return sum
+		}
+		return io.MultiWriter(sum, &pointer)
 	}
 	defer func() { p.Tee = nil }()
 	if err := p.AddPath(tree, name, name); err != nil {
@@ -410,6 +477,9 @@ func (i *importing) packFile(p *archive.Packer, tree archive.Tree, name string) 
 		return f, i.hash(&f)
 	}
 	f.ID = hex.EncodeToString(sum.Sum(nil))
+	if pointer.is() {
+		i.lfs++
+	}
 	return f, nil
 }
 

@@ -36,7 +36,7 @@ func inspect(ctx context.Context, name string) (source, error) {
 		return source{}, banger.Errorf(banger.KindNotFound, "%s is not there", name).WithNext("ls %s", quote(filepath.Dir(name)))
 	}
 	if err != nil {
-		return source{}, banger.Errorf(banger.KindInvalid, "%s: %w", name, err)
+		return source{}, banger.Errorf(banger.KindInvalid, "%s: %w", name, err).WithNext("ls -ld %s", quote(name))
 	}
 	if info, err := os.Stat(real); err != nil || !info.IsDir() {
 		return source{}, banger.Errorf(banger.KindInvalid, "%s is no directory", name).WithNext("ls -ld %s", quote(name))
