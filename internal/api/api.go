@@ -37,6 +37,7 @@ const (
 	RouteImages          = "/v1/images"                 // GET → []banger.Image, those in the cache; DELETE ?ref= → banger.Image, as it was
 	RouteImageLookup     = "/v1/images/lookup"          // GET ?ref= → ImageLookup
 	RouteImagePull       = "/v1/images/pull"            // POST PullRequest → 202 Operation
+	RouteImageImport     = "/v1/images/import"          // POST ?name= and an archive → banger.Image, when it is made
 	RouteKernels         = "/v1/kernels"                // GET → []banger.Kernel, those in the cache
 	RouteVMLogs          = "/v1/vms/{ref}/logs"         // GET ?source=&follow=&since=&tail=&places=&after= → text/plain, the console, a time stamp a line; raw
 	RouteVMClock         = "/v1/vms/{ref}/clock"        // POST → ClockReply: the guest's clock is set to the host's

@@ -102,6 +102,9 @@ func (w *world) withDaemon() *world {
 	mux.HandleFunc("POST "+api.RouteImagePull, w.verb("pull", func(rw http.ResponseWriter, _ string) {
 		w.begin(rw, &api.Operation{Kind: "image pull", Target: "mine", Status: api.OperationDone, Image: &banger.Image{Name: "mine", Digest: "sha256:abc"}})
 	}))
+	mux.HandleFunc("POST "+api.RouteImageImport, w.verb("import", func(rw http.ResponseWriter, _ string) {
+		reply(rw, 200, banger.Image{Name: "mine", Digest: "sha256:abc"})
+	}))
 	mux.HandleFunc("POST "+api.RouteVMs, w.verb("create", w.create))
 	mux.HandleFunc("GET "+api.RouteVM, w.verb("show", func(rw http.ResponseWriter, ref string) {
 		if vm := w.find(rw, ref); vm != nil {

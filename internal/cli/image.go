@@ -10,8 +10,9 @@ a reference of any registry.
 
   banger image pull alpine:3
   banger image list
+  docker save mine | banger image import --name mine
   banger run --rm --image alpine:3 -- cat /etc/os-release
   banger image delete alpine:3`)
-	cmd.AddCommand(newImagePullCommand(a), newImageListCommand(a), newImageShowCommand(a), newImageDeleteCommand(a))
+	cmd.AddCommand(newImagePullCommand(a), newImageListCommand(a), newImageShowCommand(a), newImageImportCommand(a), newImageDeleteCommand(a))
 	return cmd
 }

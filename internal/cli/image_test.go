@@ -108,3 +108,23 @@ func TestImageShowAndDelete(t *testing.T) {
 	w.run("image", "delete", "r.example/a:1").want(t, 0, "r.example/a:1\n", "")
 	w.wantQuestions("delete image?ref=r.example%2Fa%3A1")
 }
+
+// The client opens what is imported, and says what is wrong with that.
+func TestImageImport(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	w.runWith("a tar", "image", "import", "--name", "mine").want(t, 0, "sha256:abc\n", "")
+	if got := w.bodies["import"]; got != "a tar" {
+		t.Errorf("sent %q", got)
+	}
+	w.wantQuestions("import?name=mine")
+	dir := t.TempDir()
+	if err := os.Symlink("target", filepath.Join(dir, "link")); err != nil {
+		t.Fatal(err)
+	}
+	w.run("image", "import", "--name", "mine", dir).want(t, 0, "sha256:abc\n", "")
+	if got := w.bodies["import"]; !strings.Contains(got, "link") || !strings.Contains(got, "target") {
+		t.Errorf("sent %q", got)
+	}
+	w.run("image", "import", "--name", "mine", dir+"/no").want(t, 3, "", "banger: there is no "+dir+"/no\n")
+	w.run("image", "import", dir).want(t, 2, "", "banger: image import needs --name NAME, the name of the image; try: banger image import --help\n")
+}

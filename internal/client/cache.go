@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"io"
 	"net/http"
 	"net/url"
 
@@ -37,4 +38,12 @@ func (c *Client) PullImage(ctx context.Context, req api.PullRequest, progress ba
 // DeleteImage takes a name of an image away, and with the last one the image.
 func (c *Client) DeleteImage(ctx context.Context, ref string) (banger.Image, error) {
 	return ask[banger.Image](ctx, c, request{method: http.MethodDelete, path: api.RouteImages, query: url.Values{"ref": {ref}}})
+}
+
+// ImportImage makes an image of an archive of one, or of a tar of a root, and
+// gives it a name. An error of the archive's own reader should be a *banger.Error.
+func (c *Client) ImportImage(ctx context.Context, name string, archive io.Reader) (banger.Image, error) {
+	return ask[banger.Image](ctx, c, request{
+		method: http.MethodPost, path: api.RouteImageImport, query: url.Values{"name": {name}}, stream: archive, here: true,
+	})
 }

@@ -134,9 +134,10 @@ func (c *Client) takeReady() net.Conn {
 type request struct {
 	method, path string
 	query        url.Values
-	body         any  // nil: none
-	anyVersion   bool // the answer is of use from a daemon with another interface too
-	here         bool // another daemon could not do it
+	body         any       // nil: none
+	stream       io.Reader // the body as it is, instead
+	anyVersion   bool      // the answer is of use from a daemon with another interface too
+	here         bool      // another daemon could not do it
 }
 
 // maxTries bounds how often a request goes to the next daemon.
@@ -196,7 +197,7 @@ func ask[T any](ctx context.Context, c *Client, r request) (T, error) {
 }
 
 func (r request) http(ctx context.Context) (*http.Request, error) {
-	var body io.Reader
+	body := r.stream
 	if r.body != nil {
 		content, err := json.Marshal(r.body)
 		if err != nil {
@@ -212,7 +213,7 @@ func (r request) http(ctx context.Context) (*http.Request, error) {
 	if err != nil {
 		return nil, banger.Errorf(banger.KindInternal, "make the request: %w", err)
 	}
-	if body != nil {
+	if r.body != nil {
 		req.Header.Set("Content-Type", "application/json")
 	}
 	return req, nil

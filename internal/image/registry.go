@@ -12,7 +12,6 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"banger.dev/banger"
-	"banger.dev/banger/internal/image/ext4"
 	"banger.dev/banger/internal/image/layer"
 	"banger.dev/banger/internal/image/oci"
 	"banger.dev/banger/internal/paths"
@@ -130,17 +129,9 @@ func (s *Store) fetch(ctx context.Context, client *oci.Client, found *oci.Image,
 	if err != nil {
 		return banger.Image{}, err
 	}
-	config := found.Config.Config
-	var layers []ext4.Layer
 	var digests []string
-	for i, l := range client.Stored(found) {
-		layers, digests = append(layers, observed{l, ctx, report, i + 1, len(found.Layers)}), append(digests, found.Layers[i].Digest.String())
+	for _, l := range found.Layers {
+		digests = append(digests, l.Digest.String())
 	}
-	return work.make(ctx, Config{
-		Source: found.Name, Architecture: found.Config.Architecture, Env: config.Env, Workdir: config.WorkingDir,
-		User: config.User, Entrypoint: config.Entrypoint, Cmd: config.Cmd, layers: digests,
-	}, func(path string, limits layer.Limits, opts ext4.Options) (*layer.Tree, string, error) {
-		tree, err := ext4.FromLayers(ctx, path, layers, limits, opts)
-		return tree, found.Digest, err
-	})
+	return work.addLayers(ctx, found, client.Stored(found), digests)
 }

@@ -26,8 +26,6 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/image"
@@ -113,23 +111,10 @@ func (r *registry) spoiled(with func(http.ResponseWriter, *http.Request) bool) {
 // push has skopeo push an image of these layers.
 func (r *registry) push(name string, config v1.ConfigFile, layers ...[]byte) {
 	r.t.Helper()
-	config.RootFS.Type = "layers"
-	if config.OS == "" {
-		config.OS, config.Architecture = "linux", "amd64"
-	}
-	img, err := mutate.ConfigFile(empty.Image, &config)
-	for _, l := range layers {
-		if err == nil {
-			var made v1.Layer
-			made, err = tarball.LayerFromOpener(func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(l)), nil })
-			if err == nil {
-				img, err = mutate.AppendLayers(img, made)
-			}
-		}
-	}
+	img := built(r.t, config, layers...)
 	dir := r.t.TempDir()
-	p, err2 := layout.Write(dir, empty.Index)
-	if err := errors.Join(err, err2, p.AppendImage(img)); err != nil {
+	p, err := layout.Write(dir, empty.Index)
+	if err := errors.Join(err, p.AppendImage(img)); err != nil {
 		r.t.Fatal(err)
 	}
 	cmd := exec.Command("skopeo", "copy", "--dest-tls-verify=false", "--insecure-policy", "oci:"+dir, "docker://"+r.real+"/"+name)

@@ -18,6 +18,7 @@ import (
 	"banger.dev/banger"
 	"banger.dev/banger/internal/image/ext4"
 	"banger.dev/banger/internal/image/layer"
+	"banger.dev/banger/internal/image/oci"
 	"banger.dev/banger/internal/userns"
 )
 
@@ -82,6 +83,23 @@ func (w *work) add(ctx context.Context, r io.Reader, config Config) (banger.Imag
 	})
 }
 
+// addLayers makes an image of its layers and moves it to its place. kept are the
+// digests of those that stay in the cache with it.
+func (w *work) addLayers(ctx context.Context, found *oci.Image, stored []oci.Stored, kept []string) (banger.Image, error) {
+	config := found.Config.Config
+	var layers []ext4.Layer
+	for i, l := range stored {
+		layers = append(layers, observed{l, ctx, w.report, i + 1, len(stored)})
+	}
+	return w.make(ctx, Config{
+		Source: found.Name, Architecture: found.Config.Architecture, Env: config.Env, Workdir: config.WorkingDir,
+		User: config.User, Entrypoint: config.Entrypoint, Cmd: config.Cmd, layers: kept,
+	}, func(path string, limits layer.Limits, opts ext4.Options) (*layer.Tree, string, error) {
+		tree, err := ext4.FromLayers(ctx, path, layers, limits, opts)
+		return tree, found.Digest, err
+	})
+}
+
 // make makes an image, whose file system write writes and whose digest it
 // tells, and moves it to its place.
 func (w *work) make(ctx context.Context, config Config, write func(string, layer.Limits, ext4.Options) (*layer.Tree, string, error)) (banger.Image, error) {
@@ -134,6 +152,11 @@ func (w *work) publish(out, digest string) (banger.Image, error) {
 // name that Resolve finds, in place of what had that name. The reader must end
 // when ctx does.
 func (s *Store) AddTar(ctx context.Context, name string, r io.Reader, config Config, report banger.ProgressFunc) (banger.Image, error) {
+	return s.makeNamed(ctx, name, report, func(w *work) (banger.Image, error) { return w.add(ctx, r, config) })
+}
+
+// makeNamed has do make an image that gets a local name.
+func (s *Store) makeNamed(ctx context.Context, name string, report banger.ProgressFunc, do func(*work) (banger.Image, error)) (banger.Image, error) {
 	if !nameRE.MatchString(name) {
 		return banger.Image{}, banger.Errorf(banger.KindInvalid, "%q cannot be an image's name: use 1 to 128 of a-z, 0-9, '.', '_' and '-', beginning with a letter or a digit", name)
 	}
@@ -142,7 +165,7 @@ func (s *Store) AddTar(ctx context.Context, name string, r io.Reader, config Con
 		return banger.Image{}, err
 	}
 	defer w.end()
-	img, err := w.add(ctx, r, config)
+	img, err := do(w)
 	if err != nil {
 		return banger.Image{}, err
 	}

@@ -2,8 +2,12 @@ package server
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"io"
+	"net/http"
 	"strings"
+	"time"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
@@ -23,6 +27,9 @@ type Images interface {
 	// Pull gets the newest image that ref names, and tells whether it is another
 	// than was here.
 	Pull(ctx context.Context, ref string, credentials map[string]api.RegistryCredential, report banger.ProgressFunc) (img banger.Image, changed bool, err error)
+	// Import makes an image of an archive of one, or of a tar of a root. The
+	// reader must end when ctx does.
+	Import(ctx context.Context, name string, archive io.Reader, report banger.ProgressFunc) (banger.Image, error)
 }
 
 // Kernels is what the server says of the kernels in the cache.
@@ -91,4 +98,29 @@ func (s *Server) pullImage(ctx context.Context, in *pullInput) (*body[api.Operat
 		return Result{Image: &image, Outcome: lifecycle.Outcome{Changed: changed}}, err
 	})
 	return &body[api.Operation]{view(op.Snapshot())}, nil
+}
+
+// lingerTimeout is how long a client may take to read why its archive is refused.
+const lingerTimeout = 5 * time.Second
+
+// importImage makes an image of the request's body, which ends with the client
+// and with the server.
+func (s *Server) importImage(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := s.untilClosing(r.Context())
+	defer cancel()
+	control := http.NewResponseController(w)
+	_ = control.EnableFullDuplex() // or else a refusal waits for the rest of the body
+	stop := context.AfterFunc(ctx, func() { _ = control.SetReadDeadline(time.Now()) })
+	img, err := s.Images.Import(ctx, r.URL.Query().Get("name"), r.Body, nil)
+	stop()
+	if err == nil {
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(img) // the client is gone
+		return
+	}
+	writeError(w, err)
+	_ = control.Flush()
+	// A connection that is closed with something unread loses the reply.
+	_ = control.SetReadDeadline(time.Now().Add(lingerTimeout))
+	_, _ = io.Copy(io.Discard, r.Body)
 }

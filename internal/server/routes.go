@@ -71,6 +71,9 @@ func (s *Server) routes(mux *http.ServeMux, h huma.API) {
 	operation := h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[api.Operation](), true, "")
 	raw(d, mux, route{http.MethodGet, api.RouteVMLogs, "logs-vm", "The console, a time stamp a line; query: source, follow, since, tail, places, after", 200},
 		s.logs, "text/plain", &huma.Schema{Type: huma.TypeString}, "ref")
+	raw(d, mux, route{http.MethodPost, api.RouteImageImport, "import-image",
+		"Make an image of an archive of one, or of a tar of a root; query: name; the archive is the body", 200},
+		s.importImage, "application/json", h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[banger.Image](), true, ""))
 	raw(d, mux, route{http.MethodGet, api.RouteOperationEvents, "watch-operation",
 		"The operation now and after each change, one JSON object a line, until it has ended", 200},
 		s.watchOperation, "application/x-ndjson", operation, "id")

@@ -548,6 +548,7 @@ func documented() map[string]string {
 		api.RouteImages:          "get delete",
 		api.RouteImageLookup:     "get",
 		api.RouteImagePull:       "post",
+		api.RouteImageImport:     "post",
 		api.RouteKernels:         "get",
 		api.RouteOpenAPI:         "get",
 		api.RouteOperations:      "get",

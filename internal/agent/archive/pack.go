@@ -17,6 +17,8 @@ import (
 type Packer struct {
 	// Xattrs has extended attributes packed too.
 	Xattrs bool
+	// Root is a user whose files become root's; 0 is nobody.
+	Root int
 	// Skip, if set, leaves out an entry by its name in the archive, and what is
 	// below it.
 	Skip func(name string) bool
@@ -98,6 +100,9 @@ func (p *Packer) add(dir *os.File, base, as string, st unix.Stat_t, above uint64
 // entry packs one entry.
 func (p *Packer) entry(dir *os.File, base, as string, st unix.Stat_t) error {
 	hdr := header(as, st)
+	if p.Root != 0 && hdr.Uid == p.Root {
+		hdr.Uid, hdr.Gid = 0, 0
+	}
 	switch st.Mode & unix.S_IFMT {
 	case unix.S_IFREG:
 		return p.file(dir, base, hdr, st)

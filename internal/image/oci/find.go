@@ -93,20 +93,43 @@ func describe(image v1.Image) (*Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	layers, err := layersOf(m, config)
+	return &Image{Digest: m.Config.Digest.String(), Config: *config, Layers: layers}, err
+}
+
+// suits says whether this host can run an image with this configuration and
+// number of layers.
+func suits(config *v1.ConfigFile, layers int) error {
 	if p := platform(); config.Architecture != p.Architecture || config.OS != p.OS {
-		return nil, banger.Errorf(banger.KindInvalid, "it is for %s/%s, and this host is %s/%s", config.OS, config.Architecture, p.OS, p.Architecture)
+		return banger.Errorf(banger.KindInvalid, "it is for %s/%s, and this host is %s/%s", config.OS, config.Architecture, p.OS, p.Architecture)
 	}
-	if len(config.RootFS.DiffIDs) != len(m.Layers) {
-		return nil, banger.Errorf(banger.KindInvalid, "its manifest has %d layers and its configuration %d", len(m.Layers), len(config.RootFS.DiffIDs))
+	if layers > maxLayers {
+		return banger.Errorf(banger.KindInvalid, "its manifest has %d layers; at most %d can be", layers, maxLayers)
 	}
-	described := &Image{Digest: m.Config.Digest.String(), Config: *config}
+	if len(config.RootFS.DiffIDs) != layers {
+		return banger.Errorf(banger.KindInvalid, "its manifest has %d layers and its configuration %d", layers, len(config.RootFS.DiffIDs))
+	}
+	for _, id := range config.RootFS.DiffIDs {
+		if id.Algorithm != "sha256" {
+			return banger.Errorf(banger.KindInvalid, "its configuration names a layer %q, which is no sha256", id)
+		}
+	}
+	return nil
+}
+
+// layersOf are the layers of an image that this host can run.
+func layersOf(m *v1.Manifest, config *v1.ConfigFile) ([]Layer, error) {
+	if err := suits(config, len(m.Layers)); err != nil {
+		return nil, err
+	}
+	var list []Layer
 	for i, l := range m.Layers {
 		if !l.MediaType.IsLayer() || !l.MediaType.IsDistributable() || l.Digest.Algorithm != "sha256" || l.Size < 0 {
 			return nil, banger.Errorf(banger.KindInvalid, "its layer %s is of the type %q, which makes no root file system", l.Digest, l.MediaType)
 		}
-		described.Layers = append(described.Layers, Layer{Digest: l.Digest, Size: l.Size, DiffID: config.RootFS.DiffIDs[i]})
+		list = append(list, Layer{Digest: l.Digest, Size: l.Size, DiffID: config.RootFS.DiffIDs[i]})
 	}
-	return described, nil
+	return list, nil
 }
 
 // explain says of an error what it means for people.

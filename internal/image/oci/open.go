@@ -20,6 +20,8 @@ import (
 type Stored struct {
 	Path   string
 	DiffID string // 64 hex digits; "" if nobody said
+
+	Offset, Size int64 // of the layer in the file; 0, 0 is the whole file
 }
 
 // Stored are the layers of an image, which Fetch has brought.
@@ -37,11 +39,18 @@ func (s Stored) Open() (io.ReadCloser, error) {
 	if err != nil {
 		return nil, err
 	}
-	plain, end, err := Decompress(f)
+	plain, end, err := Decompress(s.part(f))
 	if err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
 	return &opened{r: plain, sum: sha256.New(), want: s.DiffID, close: func() error { end(); return f.Close() }}, nil
+}
+
+func (s Stored) part(f *os.File) io.Reader {
+	if s.Offset == 0 {
+		return f
+	}
+	return io.NewSectionReader(f, s.Offset, s.Size)
 }
 
 // maxWindow bounds the memory that a zstd stream may ask for.

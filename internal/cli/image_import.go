@@ -1,0 +1,137 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/agent/archive"
+)
+
+func newImageImportCommand(a *app) *cobra.Command {
+	var name string
+	cmd := &cobra.Command{
+		Use:   "import --name NAME [FILE|DIR|-]",
+		Short: "Make an image of a docker archive, an OCI layout or a tar or directory of a root",
+		Long: `Make an image of a file, a directory or standard input, and print its digest. What it is is seen from what is in it: what
+docker save writes, an OCI layout, as a tar or as a directory, or else a root file system, as a tar or as a directory.
+A tar may be compressed by gzip or zstd. Files of yours in a directory become root's.
+
+An image that had that name loses it; VMs that use it keep it.
+
+  docker save mine | banger image import --name mine
+  banger image import --name mine layout/
+  banger image import --name ubuntu ubuntu-base-24.04-base-amd64.tar.gz`,
+		Args: between(0, 1, "FILE, DIR or -"),
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveDefault
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if name == "" {
+				return usageError(cmd, "image import needs --name NAME, the name of the image")
+			}
+			return a.runImageImport(cmd.Context(), append(args, "-")[0], name)
+		},
+	}
+	cmd.Flags().StringVar(&name, "name", "", "name of the image")
+	return cmd
+}
+
+func (a *app) runImageImport(ctx context.Context, from, name string) error {
+	img, err := a.importImage(ctx, from, name)
+	if err != nil {
+		return err
+	}
+	return a.printImage(img)
+}
+
+func (a *app) importImage(ctx context.Context, from, name string) (banger.Image, error) {
+	in, size, err := a.openArchive(from)
+	if err != nil {
+		return banger.Image{}, err
+	}
+	defer func() { _ = in.Close() }()
+	d, err := a.connect(ctx)
+	if err != nil {
+		return banger.Image{}, err
+	}
+	progress := a.newProgress()
+	defer progress.end()
+	return d.ImportImage(ctx, name, &sending{in: in, from: from, total: size, report: progress.report})
+}
+
+// openArchive is what is to be imported as a stream, and its size if that is known.
+func (a *app) openArchive(from string) (in io.ReadCloser, size int64, err error) {
+	if from == "-" {
+		if isTerminal(a.Stdin) {
+			return nil, 0, banger.Errorf(banger.KindInvalid, "image import reads an archive from standard input, which is a terminal").
+				WithNext("docker save IMAGE | banger image import --name NAME")
+		}
+		return io.NopCloser(a.Stdin), 0, nil
+	}
+	st, err := os.Stat(from)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, 0, banger.Errorf(banger.KindNotFound, "there is no %s", from)
+	case err != nil:
+		return nil, 0, banger.Errorf(banger.KindInvalid, "%w", err)
+	case st.IsDir():
+		in, err = packRoot(from)
+	default:
+		in, err = os.Open(from)
+		size = st.Size()
+	}
+	if err != nil {
+		return nil, 0, banger.Errorf(banger.KindInvalid, "%w", err)
+	}
+	return in, size, nil
+}
+
+// packRoot is a tar of what is in a directory.
+func packRoot(name string) (io.ReadCloser, error) {
+	dir, err := archive.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	out, in := io.Pipe()
+	go func() {
+		defer func() { _ = dir.Close() }()
+		p := archive.NewPacker(in)
+		p.Xattrs, p.Root = true, os.Getuid()
+		err := p.Add(dir, ".", ".")
+		if err == nil {
+			err = p.Close()
+		}
+		_ = in.CloseWithError(err) // nil is the end
+	}()
+	return out, nil
+}
+
+// sending reports how much of an archive has been read, and says of an error
+// that it is the archive's.
+type sending struct {
+	in     io.Reader
+	from   string
+	total  int64
+	done   int64
+	report banger.ProgressFunc
+}
+
+func (s *sending) Read(p []byte) (int, error) {
+	n, err := s.in.Read(p)
+	s.done += int64(n)
+	switch {
+	case err == nil:
+		s.report(banger.Progress{Stage: "image", Message: "send", Done: s.done, Total: s.total, Bytes: true})
+	case errors.Is(err, io.EOF):
+		s.report(banger.Progress{Stage: "image", Message: "unpack and write the file system"})
+	default:
+		err = banger.Errorf(banger.KindInvalid, "read %s: %w", s.from, err)
+	}
+	return n, err
+}
