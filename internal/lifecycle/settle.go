@@ -54,10 +54,10 @@ func (m *Manager) settleEnded(id string) (done bool) {
 		return m.life.Err() != nil
 	}
 	defer unlock()
+	if m.alive(id) {
+		return false
+	}
 	if rec, err := m.get(m.life, id); err == nil {
-		if m.alive(id) {
-			return false
-		}
 		m.settle(m.life, &rec)
 	}
 	// Under the VM's lock: a start after this finds no watcher and makes one.
