@@ -14,7 +14,7 @@ import (
 	"banger.dev/banger/internal/publish"
 )
 
-// Hold and Release are lifecycle.Cache.
+// Hold, Keep and Release are lifecycle.Cache.
 func (c cache) Hold(ctx context.Context, rec banger.Record, dir string) error {
 	if err := c.images.Hold(ctx, rec.ImageDigest, dir); err != nil {
 		return err
@@ -26,6 +26,8 @@ func (c cache) Hold(ctx context.Context, rec banger.Record, dir string) error {
 	}
 	return c.kernels.Hold(ctx, rec.KernelDigest, dir)
 }
+
+func (c cache) Keep(rec banger.Record, dir string) error { return c.images.Keep(rec.ImageDigest, dir) }
 
 func (c cache) Release(dir string) error {
 	return errors.Join(c.images.Release(dir), c.kernels.Release(dir))

@@ -57,10 +57,15 @@ func (t *Table) Add(ctx context.Context, entry, holder string, present func() er
 
 // Release notes that holder needs nothing any more.
 func (t *Table) Release(holder string) error {
+	return t.Keep("", holder)
+}
+
+// Keep notes that holder needs no entry but this one any more.
+func (t *Table) Keep(entry, holder string) error {
 	entries, err := os.ReadDir(t.Dir)
 	errs := []error{gone(err)}
 	for _, e := range entries {
-		if e.IsDir() {
+		if e.IsDir() && e.Name() != entry {
 			errs = append(errs, gone(os.Remove(t.link(e.Name(), holder))))
 		}
 	}

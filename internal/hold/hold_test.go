@@ -64,6 +64,25 @@ func TestWhatIsHeldIsNotRemoved(t *testing.T) {
 	}
 }
 
+func TestAHolderThatKeepsOneHasLetTheOthersGo(t *testing.T) {
+	table, vms := home(t, "one", "two")
+	for _, entry := range []string{"before", "now"} {
+		add(t, table, entry, vms["one"])
+		add(t, table, entry, vms["two"])
+	}
+	if err := table.Keep("now", vms["one"]); err != nil {
+		t.Fatal(err)
+	}
+	table.want(t, "before", 1)
+	table.want(t, "now", 2)
+	if err := table.Keep("now", vms["two"]); err != nil {
+		t.Fatal(err)
+	}
+	if err := table.Remove(t.Context(), "before", here); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestWhatIsGoneCannotBeHeld(t *testing.T) {
 	table, vms := home(t, "a")
 	absent := errors.New("it is gone")

@@ -33,6 +33,9 @@ func (s *Store) HoldTemplate(ctx context.Context, size banger.Bytes, vm string) 
 	})
 }
 
+// Keep notes that a VM needs no image but this one any more.
+func (s *Store) Keep(digest, vm string) error { return s.images.Keep(paths.DigestDir(digest), vm) }
+
 // Release notes that a VM needs nothing any more.
 func (s *Store) Release(vm string) error {
 	return errors.Join(s.images.Release(vm), s.templates.Release(vm))

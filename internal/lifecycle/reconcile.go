@@ -55,6 +55,9 @@ func (m *Manager) recover(ctx context.Context, rec banger.Record) error {
 		return m.discard(ctx, rec)
 	}
 	held := m.hold(ctx, rec)
+	if held == nil {
+		m.keep(ctx, rec)
+	}
 	if m.alive(rec.ID) {
 		err := m.adopt(ctx, rec)
 		// A monitor that does not answer may be one that is about to end.

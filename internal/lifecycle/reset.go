@@ -35,7 +35,9 @@ func (m *Manager) Reset(ctx context.Context, ref string, force bool, report bang
 	err = m.Steps.Run(context.WithoutCancel(ctx), rec.ID, // what is begun is finished
 		steps.Step{Name: "reset.overlay", Do: func(ctx context.Context) error { return m.makeSystemDisk(ctx, rec, image) }},
 		steps.Step{Name: "reset.row", Do: func(ctx context.Context) (err error) {
-			rec, err = m.setImage(ctx, rec, image)
+			if rec, err = m.setImage(ctx, rec, image); err == nil {
+				m.keep(ctx, rec)
+			}
 			return err
 		}},
 	)

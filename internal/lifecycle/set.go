@@ -169,6 +169,9 @@ func (s *setting) row(ctx context.Context) error {
 		s.later = append(s.later, "vcpus and memory take effect at its next start")
 	}
 	*s.rec = updated
+	if s.change.Image != nil {
+		s.m.keep(ctx, updated)
+	}
 	return nil
 }
 

@@ -99,6 +99,9 @@ func TestAnotherImageBeginsTheSystemDiskAnew(t *testing.T) {
 		if err != nil || !out.Changed || d.ImageDigest != nextDigest {
 			t.Fatalf("a newer image: %+v, %s, %v", out, d.ImageDigest, err)
 		}
+		if w.holds.kept != nextDigest {
+			t.Errorf("of the images that the VM has had it keeps %q", w.holds.kept)
+		}
 		if system, work := w.written("a"); system || !work {
 			t.Errorf("still written: the system disk %t, the work disk %t", system, work)
 		}

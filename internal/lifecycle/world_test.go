@@ -640,6 +640,7 @@ func (k kernels) Get(ctx context.Context, ref string) (banger.Kernel, error) {
 type holds struct {
 	mu   sync.Mutex
 	vms  map[string]string // by directory: image and kernel
+	kept string            // the image that was kept when others were let go
 	gone error             // what is said of something that is not there
 }
 
@@ -650,6 +651,13 @@ func (h *holds) Hold(_ context.Context, rec banger.Record, dir string) error {
 		return h.gone
 	}
 	h.vms[dir] = rec.ImageDigest + " " + rec.KernelDigest
+	return nil
+}
+
+func (h *holds) Keep(rec banger.Record, _ string) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.kept = rec.ImageDigest
 	return nil
 }
 
