@@ -402,22 +402,22 @@ func (g git) writeTar(ctx context.Context, out *tar.Writer, d difference) error 
 		if err != nil {
 			return err
 		}
-		hdr.Typeflag, hdr.Linkname = tar.TypeSymlink, target
+		hdr.Typeflag, hdr.Linkname, hdr.Mode = tar.TypeSymlink, target, 0o777
 		return out.WriteHeader(hdr)
 	case "100755":
 		hdr.Mode = 0o755
 	}
 	size, err := g.run(ctx, "cat-file", "-s", d.id)
-	if err == nil {
-		hdr.Size, err = strconv.ParseInt(strings.TrimSpace(size), 10, 64)
-	}
 	if err != nil {
+		return err
+	}
+	if hdr.Size, err = strconv.ParseInt(strings.TrimSpace(size), 10, 64); err != nil {
 		return err
 	}
 	if err := out.WriteHeader(hdr); err != nil {
 		return err
 	}
-	return g.pipe(ctx, nil, out, "cat-file", "blob", d.id) // it may be larger than what memory there is
+	return g.pipe(ctx, nil, out, "cat-file", "blob", d.id)
 }
 
 // wrong is err for the person who wants the changes.

@@ -274,6 +274,26 @@ func (w *world) same() {
 	}
 }
 
+func TestExportAsATar(t *testing.T) {
+	w := newWorld(t)
+	w.repository()
+	w.prepare(Options{})
+	w.sh(w.target, "echo four >> plain; rm run; ln -sfn dir link; : > nothing; printf '#!/bin/sh\\n' > tool; chmod 755 tool")
+	name := filepath.Join(t.TempDir(), "tar")
+	f, err := os.Create(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(w.export(ExportOptions{}).Tar(t.Context(), f), f.Close()); err != nil {
+		t.Fatal(err)
+	}
+	want := "lrwxrwxrwx link -> dir\n-rw-r--r-- nothing\n-rwxr-xr-x plain\n-rwxr-xr-x tool\n"
+	if got := w.sh(t.TempDir(), "tar -tvf "+name+" | awk '{print $1, $6, $7, $8}' | sed 's/ *$//'"); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	w.sh(t.TempDir(), "tar -xf "+name+" && cmp plain "+w.target+"/plain && cmp tool "+w.target+"/tool")
+}
+
 func TestApplyMerges(t *testing.T) {
 	w := newWorld(t)
 	w.repository()
