@@ -118,6 +118,10 @@ func (s *Server) importImage(w http.ResponseWriter, r *http.Request) {
 		_ = json.NewEncoder(w).Encode(img) // the client is gone
 		return
 	}
+	if s.streams.Err() != nil {
+		err = banger.Errorf(banger.KindUnavailable, "the daemon was stopped while it imported the image, of which nothing is left: %w", err).
+			WithNext("the same again")
+	}
 	writeError(w, err)
 	_ = control.Flush()
 	// A connection that is closed with something unread loses the reply.

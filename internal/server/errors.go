@@ -1,10 +1,12 @@
 package server
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 
 	"github.com/danielgtaylor/huma/v2"
@@ -38,11 +40,14 @@ func writeError(w http.ResponseWriter, err error) {
 		rec.failure = err
 	}
 	e := wireError(w.Header().Get(api.HeaderRequestID), err)
-	w.Header().Set("Content-Type", "application/json")
-	w.WriteHeader(api.StatusOf(e.Kind))
-	encoder := json.NewEncoder(w)
+	var said bytes.Buffer // for its length: the client may not have to wait for the end of the request
+	encoder := json.NewEncoder(&said)
 	encoder.SetEscapeHTML(false)
-	_ = encoder.Encode(api.ErrorReply{Error: *e}) // the client is gone
+	_ = encoder.Encode(api.ErrorReply{Error: *e}) // it is made of text
+	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Content-Length", strconv.Itoa(said.Len()))
+	w.WriteHeader(api.StatusOf(e.Kind))
+	_, _ = w.Write(said.Bytes()) // the client is gone
 }
 
 // plainError turns what huma itself says of a request into api.ErrorReply.

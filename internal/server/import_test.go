@@ -8,6 +8,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
@@ -48,5 +49,28 @@ func TestImportImage(t *testing.T) {
 	}
 	if said, err := io.ReadAll(io.LimitReader(reply.Body, 4096)); !strings.Contains(string(said), "no archive") {
 		t.Errorf("%q, %v", said, err)
+	}
+}
+
+// A client that sends nothing does not keep the server from ending.
+func TestImportEndsWithTheServer(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{})
+	s := httptest.NewServer(w.srv.Handler())
+	defer s.Close()
+	archive, rest := io.Pipe() // on which nothing comes
+	defer func() { _ = rest.Close() }()
+	go func() {
+		for n, _ := w.srv.Activity(); n == 0; n, _ = w.srv.Activity() {
+			time.Sleep(time.Millisecond)
+		}
+		_ = w.srv.Shutdown(t.Context())
+	}()
+	reply, err := http.Post(s.URL+api.RouteImageImport+"?name=mine", "", archive)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = reply.Body.Close() }()
+	if said, err := io.ReadAll(io.LimitReader(reply.Body, 4096)); reply.StatusCode != 503 || !strings.Contains(string(said), "was stopped") {
+		t.Errorf("%s, %q, %v", reply.Status, said, err)
 	}
 }
