@@ -29,7 +29,7 @@ type ConsoleOptions struct {
 	Source Source     // "": serial
 	Follow bool       // what is yet to come too, until the VM has ended
 	Since  time.Time  // zero: from the first line there is
-	Tail   int        // of what is there already only the last lines; -1: all
+	Tail   int        // of what is there already only the last lines; -1: all, and so it is behind After
 	After  tail.Place // where an earlier reader has stopped; zero: none has
 	Places bool       // before each line the place behind it, and a space
 }
@@ -75,7 +75,7 @@ func (m *Manager) Console(ctx context.Context, ref string, opts ConsoleOptions) 
 	if found {
 		console.Begin = opts.After
 	}
-	if opts.Tail >= 0 {
+	if opts.Tail >= 0 && console.Begin == (tail.Place{}) {
 		err = c.skipTo(opts.Tail, files, &console.Begin)
 	}
 	if err != nil {

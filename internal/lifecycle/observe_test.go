@@ -289,6 +289,9 @@ func TestTheConsoleGoesOnBehindAPlace(t *testing.T) {
 		if lines, c := read(lifecycle.ConsoleOptions{Tail: -1, After: after}); strings.Join(lines, "") != "two\nthree\n" || c.Lost || c.Begin != after {
 			t.Errorf("%q %+v", lines, c)
 		}
+		if lines, _ := read(lifecycle.ConsoleOptions{Tail: 1, After: after}); strings.Join(lines, "") != "two\nthree\n" {
+			t.Errorf("of what is behind a place all is wanted: %q", lines)
+		}
 		if lines, _ := read(lifecycle.ConsoleOptions{Tail: -1, After: c.Begin}); strings.Join(lines, "") != "three\n" {
 			t.Errorf("%q behind %v", lines, c.Begin)
 		}
