@@ -247,7 +247,7 @@ func testManual(t *testing.T, s source) {
 		t.Errorf("mandoc: %v\n%s", err, out)
 	}
 	out, err := exec.Command("mandoc", "-T", "ascii", dest+"/usr/share/man/man1/banger-vm-run.1").Output()
-	if err != nil || !bytes.Contains(out, []byte("banger run --rm -- make test")) {
+	if err != nil || !bytes.Contains(out, []byte("banger run --rm . -- make test")) {
 		t.Errorf("banger-vm-run: %v\n%s", err, out)
 	}
 }
