@@ -44,10 +44,13 @@ func (r *Root) path(elem ...string) string {
 // Names in a root.
 const (
 	archivesDir = "archives"
+	tempDir     = "tmp" // apt verifies by files in it; the host's own may be shut to us, or full
 	lockFile    = "lock"
 )
 
 func (r *Root) archives() string { return r.path(archivesDir) }
+
+func (r *Root) temp() string { return r.path(tempDir) }
 
 // lock waits until this process alone uses the root, or for ctx. The
 // configuration is then in place. Children inherit the lock, so that it stays
@@ -96,7 +99,10 @@ func (r *Root) prepare() error {
 		return banger.Errorf(banger.KindUnavailable, "Debian's keys are not on this host, so its packages cannot be verified: %w", err).
 			WithNext("sudo apt-get install debian-archive-keyring")
 	}
-	for _, d := range []string{"etc/apt.conf.d", "etc/preferences.d", "lists/partial", "archives/partial", "home"} {
+	if err := os.RemoveAll(r.temp()); err != nil { // what a killed apt has left
+		return fmt.Errorf("empty the apt root's temporary directory: %w", err)
+	}
+	for _, d := range []string{"etc/apt.conf.d", "etc/preferences.d", "lists/partial", "archives/partial", "home", tempDir} {
 		if err := os.MkdirAll(r.path(d), 0o755); err != nil {
 			return fmt.Errorf("make the apt root: %w", err)
 		}
@@ -154,7 +160,7 @@ func (r *Root) sourcesList() string {
 
 // run runs one of apt's programs on this root. The lock is passed on.
 func (r *Root) run(ctx context.Context, lock *os.File, c command) ([]byte, error) {
-	c.env = append(c.env, "APT_CONFIG="+r.path("etc/base.conf"), "HOME="+r.path("home"))
+	c.env = append(c.env, "APT_CONFIG="+r.path("etc/base.conf"), "HOME="+r.path("home"), "TMPDIR="+r.temp())
 	c.files = append([]*os.File{lock}, c.files...)
 	return run(ctx, c)
 }
