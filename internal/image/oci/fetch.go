@@ -35,8 +35,10 @@ func (c *Client) Fetch(ctx context.Context, image *Image, locked func(name strin
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(parallel)
 	shown := &shown{report: c.Report, done: make([]int64, len(image.Layers))}
-	for i, l := range image.Layers {
+	for _, l := range image.Layers {
 		shown.total += l.Size
+	}
+	for i, l := range image.Layers {
 		f := fetch{c: c, image: image, layer: l, path: c.path(l), shown: shown, index: i}
 		group.Go(func() error {
 			if f.isHere() {
@@ -52,10 +54,11 @@ func (c *Client) path(l Layer) string { return filepath.Join(c.Layers, l.Digest.
 
 // shown is how far the layers of an image are.
 type shown struct {
-	mu     sync.Mutex
 	report banger.ProgressFunc
-	done   []int64
 	total  int64
+
+	mu   sync.Mutex // guards done, and orders the reports
+	done []int64
 }
 
 func (s *shown) set(index int, layer Layer, done int64) {
