@@ -143,11 +143,11 @@ func running(_ *home, vm banger.VM) error {
 	return nil
 }
 
-// larger is what set makes a VM's disk.
-const larger = 3 * banger.GiB
+// larger is what set makes a VM's disk, beyond what any image has.
+const larger = 24 * banger.GiB
 
 func set(h *home, vm string) error {
-	image, size, team := small().WithDefaults().Image, larger, "blue"
+	image, size, team := h.spec.WithDefaults().Image, larger, "blue"
 	return do(h, func(ctx context.Context, c *client.Client) (api.Operation, error) {
 		return c.SetVM(ctx, vm, api.SetRequest{Image: &image, Disk: &size, Labels: map[string]*string{"team": &team}}, nil)
 	})
