@@ -9,7 +9,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 
@@ -99,8 +98,8 @@ func unfit(vm string, err error) error {
 }
 
 var (
-	commitName = regexp.MustCompile(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
-	branchRef  = regexp.MustCompile(`^refs/heads/[^\x00-\x20~^:?*\[\\]{1,200}$`)
+	commitName = pattern(`^([0-9a-f]{40}|[0-9a-f]{64})$`)
+	branchRef  = pattern(`^refs/heads/[^\x00-\x20~^:?*\[\\]{1,200}$`)
 )
 
 // guestHead is the commit that the guest's HEAD means, read from its files.
@@ -114,7 +113,7 @@ func (e *Export) guestHead(ctx context.Context) (string, error) {
 	if !symbolic {
 		return checkedCommit(head)
 	}
-	if !branchRef.MatchString(ref) || !filepath.IsLocal(ref) || path.Clean(ref) != ref {
+	if !branchRef().MatchString(ref) || !filepath.IsLocal(ref) || path.Clean(ref) != ref {
 		return "", banger.Errorf(banger.KindUnavailable, "HEAD of %s:%s means %.100q, which is no branch", e.vm.Name, e.state.Path, ref)
 	}
 	loose, err := e.small(ctx, ".git/"+ref)
@@ -137,7 +136,7 @@ func (e *Export) guestHead(ctx context.Context) (string, error) {
 }
 
 func checkedCommit(id string) (string, error) {
-	if !commitName.MatchString(id) {
+	if !commitName().MatchString(id) {
 		return "", banger.Errorf(banger.KindUnavailable, "the guest names a commit %.100q, which is no name of one", id)
 	}
 	return id, nil
@@ -167,7 +166,7 @@ func (e *Export) objects(ctx context.Context, dir string) error {
 	var names []string
 	for _, c := range changes {
 		name, ok := strings.CutPrefix(string(c.Path), ".git/objects/")
-		if ok && !c.Gone && c.Mode&unix.S_IFMT == unix.S_IFREG && objectFile.MatchString(name) && !strings.HasSuffix(name, ".promisor") {
+		if ok && !c.Gone && c.Mode&unix.S_IFMT == unix.S_IFREG && objectFile().MatchString(name) && !strings.HasSuffix(name, ".promisor") {
 			names = append(names, string(c.Path))
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"banger.dev/banger"
 )
@@ -24,11 +25,17 @@ type dotGit struct {
 	copied map[string]string // files of the host by their paths below .git
 }
 
+// pattern is a regular expression that is compiled at its first use: every start
+// of banger loads this package, and few need one.
+func pattern(text string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(text) })
+}
+
 // objectFile is a path below an objects directory that is part of the store.
-var objectFile = regexp.MustCompile(`^([0-9a-f]{2}/[0-9a-f]{38,62}|pack/pack-[0-9a-f]+\.(pack|idx|rev|promisor))$`)
+var objectFile = pattern(`^([0-9a-f]{2}/[0-9a-f]{38,62}|pack/pack-[0-9a-f]+\.(pack|idx|rev|promisor))$`)
 
 // keptSettings of a repository mean something elsewhere too, and run nothing.
-var keptSettings = regexp.MustCompile(`^(core\.(autocrlf|eol|safecrlf|filemode|ignorecase|symlinks|sparsecheckout(cone)?)|` +
+var keptSettings = pattern(`^(core\.(autocrlf|eol|safecrlf|filemode|ignorecase|symlinks|sparsecheckout(cone)?)|` +
 	`user\.(name|email)|init\.defaultbranch|remote\..*\.(url|fetch|promisor|partialclonefilter)|branch\..*\.(remote|merge)|` +
 	`extensions\.(objectformat|partialclone)|submodule\..*\.(url|active)|index\.sparse)$`)
 
@@ -72,7 +79,7 @@ func config(settings string) string {
 	out := []string{"[core]\n\trepositoryformatversion = 1\n\tbare = false\n"}
 	for entry := range strings.SplitSeq(settings, "\x00") {
 		key, value, _ := strings.Cut(entry, "\n")
-		if !keptSettings.MatchString(key) {
+		if !keptSettings().MatchString(key) {
 			continue
 		}
 		if u, err := url.Parse(value); err == nil && u.User != nil {
@@ -133,7 +140,7 @@ func (d *dotGit) objects(commonDir string) error {
 				continue // info/ holds none; a file is none
 			}
 			for _, file := range files {
-				if name := path.Join(sub.Name(), file.Name()); objectFile.MatchString(name) {
+				if name := path.Join(sub.Name(), file.Name()); objectFile().MatchString(name) {
 					d.copied["objects/"+name] = filepath.Join(dir, name)
 				}
 			}
