@@ -42,20 +42,22 @@ const (
 
 // Spec is what the user asked for. It is durable.
 type Spec struct {
-	VCPUs     int               `json:"vcpus"`
-	Memory    Bytes             `json:"memory_bytes"`
-	Disk      Bytes             `json:"disk_bytes"`
-	Work      Bytes             `json:"work_bytes"` // 0: no work disk
-	Image     string            `json:"image"`
-	Kernel    string            `json:"kernel,omitempty"` // "": the default one
-	Init      InitMode          `json:"init"`
-	Net       NetMode           `json:"net"`
-	VMM       VMM               `json:"vmm"`
-	Env       []string          `json:"env,omitempty"` // K=V, for every command in the VM
-	Workdir   string            `json:"workdir,omitempty"`
-	User      string            `json:"user,omitempty"`
-	Labels    map[string]string `json:"labels,omitempty"`
-	Ephemeral bool              `json:"ephemeral,omitempty"` // deleted as soon as it is not alive
+	VCPUs  int    `json:"vcpus"`
+	Memory Bytes  `json:"memory_bytes"`
+	Disk   Bytes  `json:"disk_bytes"`
+	Work   Bytes  `json:"work_bytes"` // 0: no work disk
+	Image  string `json:"image"`
+	Kernel string `json:"kernel,omitempty"` // "": the image's, else the default one
+	// KernelArgs stand behind banger's own on the kernel's command line.
+	KernelArgs string            `json:"kernel_args,omitempty"`
+	Init       InitMode          `json:"init"`
+	Net        NetMode           `json:"net"`
+	VMM        VMM               `json:"vmm"`
+	Env        []string          `json:"env,omitempty"` // K=V, for every command in the VM
+	Workdir    string            `json:"workdir,omitempty"`
+	User       string            `json:"user,omitempty"`
+	Labels     map[string]string `json:"labels,omitempty"`
+	Ephemeral  bool              `json:"ephemeral,omitempty"` // deleted as soon as it is not alive
 	// Overcommit allows it to be started where the running VMs have more memory than the host.
 	Overcommit bool   `json:"overcommit,omitempty"`
 	Publish    []Port `json:"publish,omitempty"` // ports of the guest on the host
@@ -129,6 +131,9 @@ func (s Spec) Validate(host Host) error {
 		return err
 	}
 	if err := validateSync(s.Sync); err != nil {
+		return err
+	}
+	if err := validateKernelArgs(s.KernelArgs); err != nil {
 		return err
 	}
 	if strings.ContainsRune(s.Workdir, 0) || (s.Workdir != "" && s.Workdir[0] != '/') {

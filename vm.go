@@ -124,6 +124,7 @@ type Image struct {
 	User         string    `json:"user,omitempty"`
 	Entrypoint   []string  `json:"entrypoint,omitempty"`
 	Cmd          []string  `json:"cmd,omitempty"`
+	Kernel       string    `json:"kernel,omitempty"` // of its VMs that name none, "" if that is the default one
 }
 
 // Kernel is an immutable, digest-named set of files that boots a guest.

@@ -119,6 +119,9 @@ type SetRequest struct {
 	Disk   *banger.Bytes      `json:"disk_bytes,omitempty"` // it can only grow
 	Image  *string            `json:"image,omitempty"`      // of a VM that does not run: its system disk is begun anew
 	Labels map[string]*string `json:"labels,omitempty"`     // null takes one off
+
+	Kernel     *string `json:"kernel,omitempty"`      // of a VM that does not run; "" for the image's, else the default one
+	KernelArgs *string `json:"kernel_args,omitempty"` // "" for none
 }
 
 // WaitReply is how a VM is after a wait.

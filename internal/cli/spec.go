@@ -35,7 +35,8 @@ func (o *specOptions) addFlags(a *app, cmd *cobra.Command) {
 	flags.SortFlags = false
 	flags.Var(&nameValue{&o.name}, "name", "name of the VM; one is made up otherwise")
 	flags.Var(&refValue{&o.spec.Image}, "image", "image of its root file system")
-	flags.Var(&refValue{&o.spec.Kernel}, "kernel", "kernel to boot; the default one otherwise")
+	flags.Var(&refValue{&o.spec.Kernel}, "kernel", "kernel to boot; the image's otherwise, else the default one")
+	flags.StringVar(&o.spec.KernelArgs, "kernel-args", "", "words to put behind banger's own on the kernel's command line")
 	flags.Var(&countValue{&o.spec.VCPUs}, "vcpus", "virtual CPUs")
 	flags.Var(&sizeValue{bytes: &o.spec.Memory}, "memory", "memory, with a unit")
 	flags.Var(&sizeValue{bytes: &o.spec.Disk}, "disk", "size of the root file system, with a unit; only what is written takes space")

@@ -59,6 +59,7 @@ func TestBadInput(t *testing.T) {
 		{"--label =x", "--label"},
 		{"--image=", "--image"},
 		{"--kernel=", "--kernel"},
+		{"--kernel-args init=/bin/sh", "init is banger's"},
 		{"--publish-all", "--publish-all"},
 		{"--memory", "--memory"},
 		{"-o xml", "text or json"},

@@ -103,6 +103,7 @@ func specFacts(vm banger.Detail) []fact {
 		is("image", vm.Image),
 		is("image digest", vm.ImageDigest),
 		is("kernel", vm.Kernel),
+		is("kernel args", spec.KernelArgs),
 		is("vcpus", vcpusLine(vm)),
 		is("memory", memoryLine(vm)),
 		is("disk", vm.DiskBytes.String()),

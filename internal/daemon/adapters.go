@@ -27,7 +27,9 @@ func (c cache) Hold(ctx context.Context, rec banger.Record, dir string) error {
 	return c.kernels.Hold(ctx, rec.KernelDigest, dir)
 }
 
-func (c cache) Keep(rec banger.Record, dir string) error { return c.images.Keep(rec.ImageDigest, dir) }
+func (c cache) Keep(rec banger.Record, dir string) error {
+	return errors.Join(c.images.Keep(rec.ImageDigest, dir), c.kernels.Keep(rec.KernelDigest, dir))
+}
 
 func (c cache) Release(dir string) error {
 	return errors.Join(c.images.Release(dir), c.kernels.Release(dir))

@@ -25,6 +25,9 @@ func (s *Store) Hold(ctx context.Context, digest, vm string) error {
 	})
 }
 
+// Keep notes that a VM needs no kernel but this one any more.
+func (s *Store) Keep(digest, vm string) error { return s.holds.Keep(paths.DigestDir(digest), vm) }
+
 // Release notes that a VM needs nothing any more.
 func (s *Store) Release(vm string) error { return s.holds.Release(vm) }
 

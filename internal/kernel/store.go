@@ -88,6 +88,14 @@ func (s *Store) Default(ctx context.Context, report banger.ProgressFunc) (banger
 	return s.pull(ctx, report)
 }
 
+// Resolve is the kernel for a VM that is to have ref, "" for the default one.
+func (s *Store) Resolve(ctx context.Context, ref string, report banger.ProgressFunc) (banger.Kernel, error) {
+	if ref == "" {
+		return s.Default(ctx, report)
+	}
+	return s.Get(ctx, ref)
+}
+
 // Have is the kernel that Default gives if it is here; ok is false if Default
 // would have to make it.
 func (s *Store) Have(context.Context) (k banger.Kernel, ok bool, err error) {

@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -181,7 +182,7 @@ func (m *Manager) furnish(ctx context.Context, rec *banger.Record, intent banger
 			return err
 		}},
 		steps.Step{Name: "create.kernel", Do: func(ctx context.Context) (err error) {
-			kernel, err = m.kernelFor(ctx, rec.Spec.Kernel, report)
+			kernel, err = m.Kernels.Resolve(ctx, cmp.Or(rec.Spec.Kernel, image.Kernel), report)
 			return err
 		}},
 		steps.Step{Name: "create.disks", Do: func(ctx context.Context) error {
@@ -215,13 +216,6 @@ func plainStep(err error) error {
 		return e
 	}
 	return err
-}
-
-func (m *Manager) kernelFor(ctx context.Context, ref string, report banger.ProgressFunc) (banger.Kernel, error) {
-	if ref != "" {
-		return m.Kernels.Get(ctx, ref)
-	}
-	return m.Kernels.Default(ctx, report)
 }
 
 func (m *Manager) makeDisks(ctx context.Context, rec banger.Record, image banger.Image) error {

@@ -13,7 +13,7 @@ type Cache interface {
 	// the template of its work disk, as long as the directory is there. It is
 	// KindNotFound if one of them is gone.
 	Hold(ctx context.Context, rec banger.Record, dir string) error
-	// Keep notes that it needs no image but its own any more, one that it had before.
+	// Keep notes that it needs no image and kernel but its own any more, those that it had before.
 	Keep(rec banger.Record, dir string) error
 	// Release notes that it needs nothing any more.
 	Release(dir string) error
@@ -29,14 +29,14 @@ func (m *Manager) hold(ctx context.Context, rec banger.Record) error {
 	return m.Cache.Hold(ctx, rec, dir)
 }
 
-// keep is for a VM whose row names the image that its disk lies over, after
-// another may have been held.
+// keep is for a VM whose row names its image and its kernel, after others may
+// have been held.
 func (m *Manager) keep(ctx context.Context, rec banger.Record) {
 	if m.Cache == nil {
 		return
 	}
 	if err := m.Cache.Keep(rec, m.files(rec.ID).Dir); err != nil {
-		m.Log.WarnContext(ctx, "an image is held that a VM does not need", "vm", rec.Name, "err", err)
+		m.Log.WarnContext(ctx, "an image or a kernel is held that a VM does not need", "vm", rec.Name, "err", err)
 	}
 }
 

@@ -17,7 +17,7 @@ const (
 	verbSet     verb = "set"
 	verbDelete  verb = "delete"
 
-	verbSetImage     verb = "set --image"
+	verbSetBase      verb = "set --image or --kernel"
 	verbForcedReset  verb = "reset --force"
 	verbForcedDelete verb = "delete --force"
 )
@@ -51,7 +51,7 @@ func verdicts(v verb) map[banger.State]verdict {
 		return map[banger.State]verdict{creating: refuse, running: already, paused: act, stopped: refuse, broken: refuse}
 	case verbSet:
 		return map[banger.State]verdict{creating: refuse, running: act, paused: act, stopped: act, broken: act}
-	case verbReset, verbSetImage:
+	case verbReset, verbSetBase:
 		return map[banger.State]verdict{creating: refuse, running: refuse, paused: refuse, stopped: act, broken: act}
 	case verbDelete:
 		return map[banger.State]verdict{creating: act, running: refuse, paused: refuse, stopped: act, broken: act}
@@ -85,7 +85,7 @@ func (m *Manager) refusal(v verb, rec banger.Record, vm banger.VM) error {
 	switch {
 	case v == verbReset:
 		return err.WithNext("banger vm stop %s, or banger vm reset --force %s", rec.Name, rec.Name)
-	case v == verbSetImage:
+	case v == verbSetBase:
 		return err.WithNext("banger vm stop %s", rec.Name)
 	case v == verbDelete:
 		return err.WithNext("banger vm stop %s, or banger vm delete --force %s", rec.Name, rec.Name)

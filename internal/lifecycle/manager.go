@@ -41,9 +41,12 @@ type Images interface {
 	Template(ctx context.Context, size banger.Bytes) (path string, err error)
 }
 
-// Kernels gives kernels, pulling the default one at first use.
+// Kernels gives kernels.
 type Kernels interface {
-	Default(ctx context.Context, report banger.ProgressFunc) (banger.Kernel, error)
+	// Resolve is the kernel for a VM that is to have ref, "" for the default one;
+	// what a distribution's name stands for is pulled at first use.
+	Resolve(ctx context.Context, ref string, report banger.ProgressFunc) (banger.Kernel, error)
+	// Get is one that is here.
 	Get(ctx context.Context, ref string) (banger.Kernel, error)
 }
 

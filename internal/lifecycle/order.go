@@ -119,5 +119,8 @@ func cmdline(rec banger.Record, p Platform) string {
 	if rec.Spec.VCPUs == 1 {
 		words = append(words, "noreplace-smp")
 	}
+	if rec.Spec.KernelArgs != "" { // last, for of two the kernel takes the later one
+		words = append(words, rec.Spec.KernelArgs)
+	}
 	return strings.Join(words, " ")
 }

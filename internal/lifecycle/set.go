@@ -1,6 +1,7 @@
 package lifecycle
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,6 +21,9 @@ type Change struct {
 	Disk   *banger.Bytes // it can only grow
 	Image  *string       // of a VM that does not run: its system disk is begun anew
 	Labels map[string]*string
+
+	Kernel     *string // of a VM that does not run; "" for the image's, else the default one
+	KernelArgs *string
 }
 
 // apply is a spec with the change made.
@@ -28,6 +32,8 @@ func (c Change) apply(spec banger.Spec) banger.Spec {
 	set(&spec.Memory, c.Memory)
 	set(&spec.Disk, c.Disk)
 	set(&spec.Image, c.Image)
+	set(&spec.Kernel, c.Kernel)
+	set(&spec.KernelArgs, c.KernelArgs)
 	spec.Labels = maps.Clone(spec.Labels)
 	for key, value := range c.Labels {
 		switch {
@@ -79,8 +85,8 @@ func (m *Manager) Set(ctx context.Context, ref string, change Change, report ban
 // judgeChange gives the spec that is wanted, or says why it cannot be.
 func (m *Manager) judgeChange(rec banger.Record, change Change) (banger.Spec, error) {
 	v := verbSet
-	if change.Image != nil {
-		v = verbSetImage
+	if change.Image != nil || change.Kernel != nil {
+		v = verbSetBase
 	}
 	if _, err := m.judge(v, rec); err != nil {
 		return rec.Spec, err
@@ -102,7 +108,8 @@ type setting struct {
 	rec     *banger.Record
 	change  Change
 	want    banger.Spec
-	image   banger.Image // if another is wanted
+	image   banger.Image  // if another is wanted
+	kernel  banger.Kernel // the same
 	changed bool
 	later   []string // for people: what takes effect at the next start
 }
@@ -117,6 +124,15 @@ func (s *setting) run(ctx context.Context, report banger.ProgressFunc) error {
 			return err
 		}
 	}
+	if ref, wanted := s.otherKernel(); wanted {
+		err := s.m.Steps.Run(ctx, s.rec.ID, steps.Step{Name: "set.kernel", Do: func(ctx context.Context) (err error) {
+			s.kernel, err = s.m.Kernels.Resolve(ctx, ref, report)
+			return err
+		}})
+		if err != nil {
+			return err
+		}
+	}
 	ctx = context.WithoutCancel(ctx) // what is begun is finished
 	return s.m.Steps.Run(ctx, s.rec.ID,
 		steps.Step{Name: "set.overlay", Do: s.overlay},
@@ -125,14 +141,28 @@ func (s *setting) run(ctx context.Context, report banger.ProgressFunc) error {
 	)
 }
 
-// overlay makes the system disk of a VM that does not run as it is wanted.
+// otherKernel is the kernel that is wanted, if any: one that is named, or that of
+// another image for a VM that names none.
+func (s *setting) otherKernel() (ref string, wanted bool) {
+	ref = cmp.Or(s.want.Kernel, s.image.Kernel)
+	return ref, s.change.Kernel != nil || s.want.Kernel == "" && s.image.Kernel != ""
+}
+
+// overlay makes the system disk of a VM that does not run as it is wanted, and
+// notes that it needs another kernel.
 func (s *setting) overlay(ctx context.Context) error {
 	next := *s.rec
 	next.Spec = s.want
-	switch {
-	case s.otherImage():
+	next.KernelDigest = cmp.Or(s.kernel.Digest, next.KernelDigest)
+	if s.otherImage() {
 		return s.m.makeSystemDisk(ctx, next, s.image)
-	case s.change.Disk == nil || s.m.alive(s.rec.ID) || s.m.brokenBy(*s.rec).why != "":
+	}
+	if next.KernelDigest != s.rec.KernelDigest {
+		if err := s.m.hold(ctx, next); err != nil {
+			return err
+		}
+	}
+	if s.change.Disk == nil || s.m.alive(s.rec.ID) || s.m.brokenBy(*s.rec).why != "" {
 		return nil
 	}
 	return s.m.growSystemDisk(ctx, next)
@@ -147,6 +177,9 @@ func (s *setting) row(ctx context.Context) error {
 	if s.otherImage() && what["image"] == "" {
 		what["image"] = s.want.Image // which stands for another one now
 	}
+	if s.kernel.Digest != "" && s.kernel.Digest != s.rec.KernelDigest {
+		what["kernel"] = s.kernel.Release
+	}
 	if len(what) == 0 {
 		return nil
 	}
@@ -156,6 +189,7 @@ func (s *setting) row(ctx context.Context) error {
 		if s.change.Image != nil {
 			r.ImageDigest = s.image.Digest
 		}
+		r.KernelDigest = cmp.Or(s.kernel.Digest, r.KernelDigest)
 		return nil
 	}, func(r banger.Record) banger.Event {
 		e := eventOf(ctx, banger.EventVMChanged, r)
@@ -165,14 +199,25 @@ func (s *setting) row(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if s.m.alive(s.rec.ID) && (what["vcpus"] != "" || what["memory"] != "") {
-		s.later = append(s.later, "vcpus and memory take effect at its next start")
+	if s.m.alive(s.rec.ID) {
+		s.later = append(s.later, atNextStart(what)...)
 	}
 	*s.rec = updated
-	if s.change.Image != nil {
+	if s.change.Image != nil || s.change.Kernel != nil {
 		s.m.keep(ctx, updated)
 	}
 	return nil
+}
+
+// atNextStart says for people what of a change a VM that runs does not take.
+func atNextStart(what map[string]string) (later []string) {
+	if what["vcpus"] != "" || what["memory"] != "" {
+		later = append(later, "vcpus and memory take effect at its next start")
+	}
+	if _, changed := what["kernel args"]; changed {
+		later = append(later, "the kernel's arguments take effect at its next start")
+	}
+	return later
 }
 
 // differences are the parts of a spec that are to be different, and how.
@@ -187,6 +232,8 @@ func differences(before, after banger.Spec) map[string]string {
 	note("memory", before.Memory != after.Memory, after.Memory.String())
 	note("disk", before.Disk != after.Disk, after.Disk.String())
 	note("image", before.Image != after.Image, after.Image)
+	note("kernel", before.Kernel != after.Kernel, after.Kernel)
+	note("kernel args", before.KernelArgs != after.KernelArgs, after.KernelArgs)
 	note("labels", !maps.Equal(before.Labels, after.Labels), fmt.Sprint(len(after.Labels)))
 	return what
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"os"
 	"slices"
+	"strings"
 	"testing"
 
 	"banger.dev/banger"
@@ -72,6 +73,8 @@ func TestSetRefusesWhatCannotBeAndChangesNothing(t *testing.T) {
 			"much memory": {lifecycle.Change{Memory: ptr(banger.TiB)}, banger.KindInvalid, "--memory"},
 			"no vcpus":    {lifecycle.Change{VCPUs: ptr(0)}, banger.KindInvalid, "--vcpus"},
 			"strange":     {lifecycle.Change{Labels: map[string]*string{"a": ptr("\n")}}, banger.KindInvalid, "--label"},
+			"no kernel":   {lifecycle.Change{Kernel: ptr("nothing"), VCPUs: ptr(2)}, banger.KindNotFound, "nothing"},
+			"own args":    {lifecycle.Change{KernelArgs: ptr("init=/x")}, banger.KindInvalid, "init is banger's"},
 			"no image":    {lifecycle.Change{Image: ptr("nothing"), VCPUs: ptr(2)}, banger.KindNotFound, "nothing"},
 		} {
 			_, _, err := w.Set(t.Context(), "a", c.change, nil)
@@ -99,7 +102,7 @@ func TestAnotherImageBeginsTheSystemDiskAnew(t *testing.T) {
 		if err != nil || !out.Changed || d.ImageDigest != nextDigest {
 			t.Fatalf("a newer image: %+v, %s, %v", out, d.ImageDigest, err)
 		}
-		if w.holds.kept != nextDigest {
+		if w.holds.kept != nextDigest+" sha256:0e" {
 			t.Errorf("of the images that the VM has had it keeps %q", w.holds.kept)
 		}
 		if system, work := w.written("a"); system || !work {
@@ -110,6 +113,59 @@ func TestAnotherImageBeginsTheSystemDiskAnew(t *testing.T) {
 		wantKind(t, err, banger.KindConflict)
 		if next := banger.NextOf(err); next != "banger vm stop a" {
 			t.Errorf("next: %q", next)
+		}
+	})
+}
+
+func TestAnotherKernelIsForTheNextStart(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.create("a")
+		w.scribble("a")
+		d, out, err := w.Set(t.Context(), "a", lifecycle.Change{Kernel: ptr("other"), KernelArgs: ptr("quiet banger.test=1")}, nil)
+		if err != nil || !out.Changed || d.Kernel != otherKernel || d.Spec.Kernel != "other" {
+			t.Fatalf("set: %+v, %+v, %v", d.VM, out, err)
+		}
+		if w.holds.kept != d.ImageDigest+" "+otherKernel {
+			t.Errorf("it keeps %q", w.holds.kept)
+		}
+		if system, work := w.written("a"); !system || !work {
+			t.Error("what was on the disks is lost")
+		}
+		<-w.beginStart(t.Context(), "a")
+		order := w.machine("a").order.Machine
+		if order.Kernel != "/other/vmlinux" || order.Disks[len(order.Disks)-1].Path != "/other/modules" || !strings.HasSuffix(order.Cmdline, " quiet banger.test=1") {
+			t.Errorf("it was started with %+v", order)
+		}
+		_, _, err = w.Set(t.Context(), "a", lifecycle.Change{Kernel: ptr("sha256:0e")}, nil)
+		if banger.KindOf(err) != banger.KindConflict {
+			t.Errorf("another kernel for a VM that runs: %v", err)
+		}
+		_, out, err = w.Set(t.Context(), "a", lifecycle.Change{KernelArgs: ptr("")}, nil)
+		if err != nil || !out.Changed || out.Note != "the kernel's arguments take effect at its next start" {
+			t.Errorf("no arguments any more: %+v, %v", out, err)
+		}
+	})
+}
+
+func TestAnImagesKernelIsThatOfItsVMs(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.images.kernel = "other"
+		w.create("a")
+		if r := w.row("a"); r.KernelDigest != otherKernel || r.Spec.Kernel != "" {
+			t.Errorf("%+v", r)
+		}
+		d, err := w.Create(t.Context(), "b", banger.Spec{Kernel: "sha256:0e"}, nil, nil)
+		if err != nil || d.Kernel != "sha256:0e" {
+			t.Errorf("a kernel that is named: %s, %v", d.Kernel, err)
+		}
+		w.images.kernel = ""
+		w.create("c")
+		w.images.setGone(true)
+		w.images.kernel = "other"
+		for name, want := range map[string]string{"b": "sha256:0e", "c": otherKernel} {
+			if d, _, err := w.Set(t.Context(), name, lifecycle.Change{Image: ptr("debian")}, nil); err != nil || d.Kernel != want {
+				t.Errorf("%s with another image has %s, %v", name, d.Kernel, err)
+			}
 		}
 	})
 }

@@ -546,10 +546,11 @@ type images struct {
 	layout paths.Layout
 	locks  *lifecycle.LockRecorder
 
-	mu   sync.Mutex
-	gate chan struct{} // a pull waits until it is closed; nil: it does not
-	size banger.Bytes
-	gone bool // the image is in no cache; what its name stands for is a newer one
+	mu     sync.Mutex
+	gate   chan struct{} // a pull waits until it is closed; nil: it does not
+	size   banger.Bytes
+	gone   bool   // the image is in no cache; what its name stands for is a newer one
+	kernel string // that the image has for its VMs
 }
 
 // The digest of the image, and of what its name stands for once it is gone.
@@ -604,7 +605,7 @@ func (i *images) Resolve(ctx context.Context, ref string, report banger.Progress
 		return banger.Image{}, banger.Errorf(banger.KindNotFound, "no image %q", ref).WithNext("banger image list")
 	}
 	return banger.Image{
-		Name: "debian", Digest: digest, RootFS: filepath.Join(i.layout.Cache, "rootfs.ext4"), Size: i.size,
+		Name: "debian", Digest: digest, Kernel: i.kernel, RootFS: filepath.Join(i.layout.Cache, "rootfs.ext4"), Size: i.size,
 		Entrypoint: []string{"/entry"}, Cmd: []string{"sh"},
 	}, nil
 }
@@ -623,15 +624,25 @@ func (i *images) Template(_ context.Context, size banger.Bytes) (string, error) 
 
 type kernels struct{ locks *lifecycle.LockRecorder }
 
-func (k kernels) Default(context.Context, banger.ProgressFunc) (banger.Kernel, error) {
+// otherKernel is the digest of the kernel that is called other.
+const otherKernel = "sha256:0f"
+
+func (k kernels) Resolve(ctx context.Context, ref string, _ banger.ProgressFunc) (banger.Kernel, error) {
 	defer cached(k.locks)()
-	return banger.Kernel{Digest: "sha256:0e", VMLinux: "/vmlinux", Initramfs: "/initramfs", Modules: "/modules"}, nil
+	digest, known := map[string]string{"": "sha256:0e", "other": otherKernel}[ref]
+	if !known {
+		digest = ref
+	}
+	return k.Get(ctx, digest)
 }
 
-func (k kernels) Get(ctx context.Context, ref string) (banger.Kernel, error) {
+func (k kernels) Get(_ context.Context, ref string) (banger.Kernel, error) {
 	k.locks.IO("a kernel")
-	if ref == "sha256:0e" {
-		return k.Default(ctx, nil)
+	switch ref {
+	case "sha256:0e":
+		return banger.Kernel{Digest: ref, VMLinux: "/vmlinux", Initramfs: "/initramfs", Modules: "/modules"}, nil
+	case otherKernel:
+		return banger.Kernel{Digest: ref, VMLinux: "/other/vmlinux", Initramfs: "/initramfs", Modules: "/other/modules"}, nil
 	}
 	return banger.Kernel{}, banger.Errorf(banger.KindNotFound, "no kernel %q", ref).WithNext("banger kernel list")
 }
@@ -640,7 +651,7 @@ func (k kernels) Get(ctx context.Context, ref string) (banger.Kernel, error) {
 type holds struct {
 	mu   sync.Mutex
 	vms  map[string]string // by directory: image and kernel
-	kept string            // the image that was kept when others were let go
+	kept string            // image and kernel that were kept when others were let go
 	gone error             // what is said of something that is not there
 }
 
@@ -657,7 +668,7 @@ func (h *holds) Hold(_ context.Context, rec banger.Record, dir string) error {
 func (h *holds) Keep(rec banger.Record, _ string) error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.kept = rec.ImageDigest
+	h.kept = rec.ImageDigest + " " + rec.KernelDigest
 	return nil
 }
 

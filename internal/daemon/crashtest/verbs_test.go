@@ -147,9 +147,9 @@ func running(_ *home, vm banger.VM) error {
 const larger = 24 * banger.GiB
 
 func set(h *home, vm string) error {
-	image, size, team := h.spec.WithDefaults().Image, larger, "blue"
+	image, kernel, size, team := h.spec.WithDefaults().Image, h.spec.Kernel, larger, "blue"
 	return do(h, func(ctx context.Context, c *client.Client) (api.Operation, error) {
-		return c.SetVM(ctx, vm, api.SetRequest{Image: &image, Disk: &size, Labels: map[string]*string{"team": &team}}, nil)
+		return c.SetVM(ctx, vm, api.SetRequest{Image: &image, Kernel: &kernel, Disk: &size, Labels: map[string]*string{"team": &team}}, nil)
 	})
 }
 
