@@ -13,24 +13,10 @@ import (
 
 // Pick answers wire.PathPick.
 func (s *Server) Pick(body io.Reader, answer io.Writer) error {
-	in := bufio.NewReaderSize(body, answerBuffer)
 	var req wire.PickRequest
-	if err := readLine(in, &req); err != nil {
-		return err
-	}
-	names, err := allLines(in)
-	if err != nil {
-		return err
-	}
-	return s.at(req.Place, func(name string, _ users.Identity) error {
-		dir, err := archive.OpenDir(name)
-		if err != nil {
-			return failure(err)
-		}
-		defer func() { _ = dir.Close() }()
+	return s.below(body, &req, &req.Place, func(tree archive.Tree, names []string) error {
 		out := bufio.NewWriterSize(answer, answerBuffer)
-		p, tree := archive.NewPacker(out), archive.NewTree(dir)
-		defer tree.Close()
+		p := archive.NewPacker(out)
 		for _, name := range names {
 			if err := p.AddPath(tree, name, name); err != nil && !archive.IsAbsent(err) {
 				return errors.Join(out.Flush(), failure(err))
@@ -42,16 +28,30 @@ func (s *Server) Pick(body io.Reader, answer io.Writer) error {
 
 // Remove answers wire.PathRemove.
 func (s *Server) Remove(body io.Reader, answer io.Writer) error {
-	in := bufio.NewReaderSize(body, answerBuffer)
 	var req wire.RemoveRequest
-	if err := readLine(in, &req); err != nil {
+	return s.below(body, &req, &req.Place, func(tree archive.Tree, names []string) error {
+		for _, name := range names {
+			if err := tree.Remove(name); err != nil {
+				return failure(fmt.Errorf("%s: %w", name, err))
+			}
+		}
+		_, err := io.WriteString(answer, "{}\n")
+		return err
+	})
+}
+
+// below reads a request and the names of files that follow it, and calls do with
+// them and the tree at the request's place.
+func (s *Server) below(body io.Reader, req any, at *wire.Place, do func(archive.Tree, []string) error) error {
+	in := bufio.NewReaderSize(body, answerBuffer)
+	if err := readLine(in, req); err != nil {
 		return err
 	}
 	names, err := allLines(in)
 	if err != nil {
 		return err
 	}
-	return s.at(req.Place, func(name string, _ users.Identity) error {
+	return s.at(*at, func(name string, _ users.Identity) error {
 		dir, err := archive.OpenDir(name)
 		if err != nil {
 			return failure(err)
@@ -59,13 +59,7 @@ func (s *Server) Remove(body io.Reader, answer io.Writer) error {
 		defer func() { _ = dir.Close() }()
 		tree := archive.NewTree(dir)
 		defer tree.Close()
-		for _, name := range names {
-			if err := tree.Remove(name); err != nil {
-				return failure(fmt.Errorf("%s: %w", name, err))
-			}
-		}
-		_, err = io.WriteString(answer, "{}\n")
-		return err
+		return do(tree, names)
 	})
 }
 
