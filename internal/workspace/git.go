@@ -8,7 +8,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"runtime"
 	"strings"
+	"syscall"
 
 	"banger.dev/banger"
 )
@@ -79,8 +81,14 @@ func (g git) feed(ctx context.Context, stdin io.Reader, args ...string) (string,
 
 // pipe runs a command of git's between two streams.
 func (g git) pipe(ctx context.Context, stdin io.Reader, stdout io.Writer, args ...string) error {
+	// The parent-death signal is sent when the thread that forked ends. A git that
+	// outlived us would go on writing where the next of us writes.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	cmd := exec.CommandContext(ctx, "git", append(append([]string{}, g.args...), args...)...)
 	cmd.Env, cmd.Dir, cmd.Stdin, cmd.Stdout = g.env, "/", stdin, stdout
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	var said bytes.Buffer
 	cmd.Stderr = &said
 	err := cmd.Run()
