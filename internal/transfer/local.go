@@ -3,17 +3,15 @@ package transfer
 import (
 	"archive/tar"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/archive"
+	"banger.dev/banger/internal/room"
 )
 
 // localSource is what is to be copied, in a directory that is open.
@@ -123,7 +121,7 @@ func (c Copy) unpack(to target, what item, r io.Reader) (Done, error) {
 		return Done{}, unreadable(to.dir, err)
 	}
 	defer func() { _ = dir.Close() }()
-	u := &archive.Unpacker{Room: room(dir), Each: only(to.name, what.dir)}
+	u := &archive.Unpacker{Room: func() error { return room.Below(dir, 0) }, Each: only(to.name, what.dir)}
 	if c.Archive {
 		u.Owner = func(hdr *tar.Header) (int, int) { return hdr.Uid, hdr.Gid }
 	}
@@ -160,25 +158,6 @@ func only(name string, dir bool) func(string, *tar.Header) error {
 		}
 		if !asked {
 			return banger.Errorf(banger.KindUnavailable, "the guest sends %q, which was not asked for", entry)
-		}
-		return nil
-	}
-}
-
-// keepFree is what a guest may not fill of a file system of the host's.
-const keepFree = 256 << 20
-
-// room says whether the file system of dir has space for more. A guest's stream
-// need not have an end.
-func room(dir *os.File) func() error {
-	return func() error {
-		var fs unix.Statfs_t
-		if err := unix.Fstatfs(int(dir.Fd()), &fs); err != nil {
-			return err
-		}
-		if free := fs.Bavail * uint64(fs.Bsize); free < keepFree || fs.Files > 0 && fs.Ffree < 1000 {
-			return banger.Errorf(banger.KindUnavailable, "%s has only %s left, and the rest of the copy is not made", dir.Name(), banger.Bytes(free)).
-				WithNext("df -h %s", fmt.Sprintf("%q", dir.Name()))
 		}
 		return nil
 	}

@@ -18,6 +18,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/wire"
+	"banger.dev/banger/internal/room"
 )
 
 // Export is what the guest has changed in a workspace since it was prepared. It
@@ -244,7 +245,8 @@ func (e *Export) pick(ctx context.Context, names []string, each func(string, *ta
 	for _, name := range names {
 		asked[name] = true
 	}
-	archive := tar.NewReader(&roomy{r: &countingReader{body, &counting{progress: e.vm.Progress}}, dir: e.slot.dir})
+	archive := tar.NewReader(&countingReader{body, &counting{progress: e.vm.Progress}})
+	content := room.Reader(archive, e.slot.dir) // of what a sparse file becomes, too
 	for {
 		hdr, err := archive.Next()
 		if errors.Is(err, io.EOF) {
@@ -257,34 +259,10 @@ func (e *Export) pick(ctx context.Context, names []string, each func(string, *ta
 			return banger.Errorf(banger.KindUnavailable, "the guest sends %.200q, which was not asked for", hdr.Name)
 		}
 		delete(asked, hdr.Name) // and that once
-		if err := each(hdr.Name, hdr, archive); err != nil {
+		if err := each(hdr.Name, hdr, content); err != nil {
 			return err
 		}
 	}
-}
-
-// keepFree is what a guest may not fill of the host's disk.
-const keepFree = 256 << 20
-
-// roomy ends a stream before the disk is full.
-type roomy struct {
-	r    io.Reader
-	dir  string
-	left int
-}
-
-func (r *roomy) Read(p []byte) (int, error) {
-	if r.left <= 0 {
-		r.left = 16 << 20
-		var fs unix.Statfs_t
-		if err := unix.Statfs(r.dir, &fs); err == nil && fs.Bavail*uint64(fs.Bsize) < keepFree {
-			return 0, banger.Errorf(banger.KindUnavailable, "%s has less than %s left, and the rest is not taken", r.dir, banger.Bytes(keepFree)).
-				WithNext("df -h %s", r.dir)
-		}
-	}
-	n, err := r.r.Read(p)
-	r.left -= n
-	return n, err
 }
 
 type countingReader struct {
