@@ -86,7 +86,7 @@ func (b *bench) newFloor(ctx context.Context) (*floor, error) {
 	if err != nil {
 		return nil, err
 	}
-	images := image.New(layout, image.Catalog())
+	images := image.New(layout, nil)
 	img, err := images.Resolve(ctx, banger.DefaultImage, nil)
 	if err != nil {
 		return nil, err

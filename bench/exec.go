@@ -118,7 +118,7 @@ const sshInit = "#!/bin/sh\nmkdir -p /run/sshd /root/.ssh\nchmod 700 /root/.ssh\
 // makeSSHImage bootstraps a Debian whose init is an SSH server, once for each
 // cache, with a key that is kept beside it.
 func (b *bench) makeSSHImage(ctx context.Context) error {
-	images := image.New(paths.Layout{Cache: b.cache}, image.Catalog())
+	images := image.New(paths.Layout{Cache: b.cache}, nil)
 	if _, err := images.Resolve(ctx, sshImage, nil); err == nil {
 		return nil
 	}

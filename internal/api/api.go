@@ -35,6 +35,7 @@ const (
 	RouteOperation       = "/v1/operations/{id}"        // GET → Operation; DELETE cancels → Operation
 	RouteOperationEvents = "/v1/operations/{id}/events" // GET → NDJSON of Operation until it has ended; raw
 	RouteImages          = "/v1/images"                 // GET → []banger.Image, those in the cache; DELETE ?ref= → banger.Image, as it was
+	RouteImageCatalog    = "/v1/images/catalog"         // GET → []banger.CatalogImage, what can be had by name
 	RouteImageLookup     = "/v1/images/lookup"          // GET ?ref= → ImageLookup
 	RouteImagePull       = "/v1/images/pull"            // POST PullRequest → 202 Operation
 	RouteImageImport     = "/v1/images/import"          // POST ?name= and an archive → banger.Image, when it is made

@@ -43,10 +43,13 @@ func (a *app) completeLabels(cmd *cobra.Command, _ []string, prefix string) ([]s
 	return beginning(labels, prefix), cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeImages offers the images in the cache, and the one that is pulled at
+// completeImages offers the images in the cache, and those that are pulled at
 // first use.
 func (a *app) completeImages(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	names := []string{banger.DefaultImage}
+	for _, entry := range ask(a, cmd, (*client.Client).Catalog) {
+		names = append(names, entry.Name)
+	}
 	for _, image := range ask(a, cmd, (*client.Client).ListImages) {
 		if image.Name != "" {
 			names = append(names, image.Name)

@@ -69,7 +69,7 @@ func (a *app) runConfigShow(defaults bool) error {
 	}
 	all := []setting{}
 	rows := [][]string{{"KEY", "VALUE", "FROM"}}
-	for _, k := range config.Keys() {
+	for _, k := range c.Keys() {
 		from := c.From(k.Name)
 		if from == "" {
 			from = "default"

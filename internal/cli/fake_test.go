@@ -97,6 +97,12 @@ func (w *world) withDaemon() *world {
 		}
 		reply(rw, 200, out)
 	}))
+	mux.HandleFunc("GET "+api.RouteImageCatalog, w.verb("catalog", func(rw http.ResponseWriter, _ string) {
+		reply(rw, 200, []banger.CatalogImage{
+			{CatalogEntry: banger.CatalogEntry{Name: "debian", Source: "debian:trixie", Description: "small"}, Image: &banger.Image{Digest: "sha256:0123456789abcdef"}},
+			{CatalogEntry: banger.CatalogEntry{Name: "dev", Source: "debian:trixie", Description: "large"}},
+		})
+	}))
 	mux.HandleFunc("GET "+api.RouteImageLookup, func(rw http.ResponseWriter, _ *http.Request) { reply(rw, 200, w.lookup) })
 	mux.HandleFunc("DELETE "+api.RouteImages, w.verb("delete image", func(rw http.ResponseWriter, _ string) { reply(rw, 200, banger.Image{}) }))
 	mux.HandleFunc("POST "+api.RouteImagePull, w.verb("pull", func(rw http.ResponseWriter, _ string) {

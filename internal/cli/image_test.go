@@ -72,6 +72,15 @@ func TestImageList(t *testing.T) {
 	}
 }
 
+func TestImageCatalog(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	w.run("image", "list", "--catalog").want(t, 0, "NAME    DIGEST        SOURCE         DESCRIPTION\n"+
+		"debian  0123456789ab  debian:trixie  small\ndev     not here      debian:trixie  large\n", "")
+	if got := w.run("image", "list", "--catalog", "-o", "json"); got.code != 0 || !strings.Contains(got.stdout, `"image": null`) {
+		t.Errorf("%+v", got)
+	}
+}
+
 func TestRunEntrypoint(t *testing.T) {
 	for _, test := range []struct {
 		args []string

@@ -6,7 +6,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"banger.dev/banger"
-	"banger.dev/banger/internal/config"
 )
 
 // configured takes what no flag has set from the settings.
@@ -46,7 +45,7 @@ func (o *specOptions) blame(cmd *cobra.Command, err error) error {
 	if err == nil {
 		return nil
 	}
-	for _, k := range config.Keys() {
+	for _, k := range o.config.Keys() {
 		name := strings.TrimPrefix(k.Name, "defaults.")
 		rest, found := strings.CutPrefix(err.Error(), "--"+name+" ")
 		if from := o.config.From(k.Name); found && from != "" && !cmd.Flags().Changed(name) {

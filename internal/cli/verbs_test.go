@@ -386,7 +386,7 @@ func TestCompletionOfNames(t *testing.T) {
 		"vm show web ":   ":4\n",
 		"run --init ":    "auto\nnone\n:4\n",
 
-		"run --image ":         "debian\nmine\n:4\n",
+		"run --image ":         "debian\ndev\nmine\n:4\n",
 		"vm create --image m":  "mine\n:4\n",
 		"vm create --kernel 6": "6.1.0-cloud\n6.12.1-cloud\n:4\n",
 		"vm list ":             ":4\n",

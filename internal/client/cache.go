@@ -15,6 +15,11 @@ func (c *Client) ListImages(ctx context.Context) ([]banger.Image, error) {
 	return ask[[]banger.Image](ctx, c, request{method: http.MethodGet, path: api.RouteImages})
 }
 
+// Catalog is what images can be had by name, and which are here.
+func (c *Client) Catalog(ctx context.Context) ([]banger.CatalogImage, error) {
+	return ask[[]banger.CatalogImage](ctx, c, request{method: http.MethodGet, path: api.RouteImageCatalog})
+}
+
 // ListKernels is all kernels in the cache, the newest first.
 func (c *Client) ListKernels(ctx context.Context) ([]banger.Kernel, error) {
 	return ask[[]banger.Kernel](ctx, c, request{method: http.MethodGet, path: api.RouteKernels})

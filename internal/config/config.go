@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -26,7 +25,8 @@ type Config struct {
 	Daemon     Daemon
 	Registries Registries
 	Images     Images
-	Sync       []banger.Sync // files of the user's for new VMs, one for each [[sync]]
+	Sync       []banger.Sync         // files of the user's for new VMs, one for each [[sync]]
+	Catalog    []banger.CatalogEntry // images of the user's by name, one for each [catalog.NAME]
 
 	from map[string]string // where a key that is set was set, by its name
 }
@@ -86,10 +86,10 @@ func Load(path string, lookup func(string) (string, bool)) (Config, error) {
 		return Config{}, err
 	}
 	for _, k := range keys {
-		if k.Each {
+		name := k.Variable()
+		if name == "" {
 			continue
 		}
-		name := k.Variable()
 		text, _ := lookup(name)
 		if text == "" {
 			continue
@@ -167,20 +167,29 @@ func Document() string {
 		of, name, _ := strings.Cut(k.Name, ".")
 		if of != section {
 			section = of
-			header := "[" + section + "]"
-			if k.Each {
-				header = "# [" + header + "]"
-			}
-			fmt.Fprintf(&b, "\n%s\n", header)
+			fmt.Fprintf(&b, "\n%s\n", k.header())
 		} else {
 			b.WriteString("\n")
 		}
 		doc := strings.ReplaceAll(k.Doc, "\n", "\n# ")
-		if k.Each {
-			fmt.Fprintf(&b, "# %s\n# %s = %s\n", doc, name, strconv.Quote(k.example))
+		if k.Each || k.Named {
+			fmt.Fprintf(&b, "# %s\n# %s = %s\n", doc, name, inTOML(k.example))
 			continue
 		}
 		fmt.Fprintf(&b, "# %s\n# Variable: %s\n# %s = %s\n", doc, k.Variable(), name, k.TOML(none))
 	}
 	return b.String()
+}
+
+// header is how the key's table is written in the document; one that has to have
+// something in it is commented out.
+func (k Key) header() string {
+	section, _, _ := strings.Cut(k.Name, ".")
+	switch {
+	case k.Each:
+		return "# [[" + section + "]]"
+	case k.Named:
+		return "# [" + section + ".mine]"
+	}
+	return "[" + section + "]"
 }

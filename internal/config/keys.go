@@ -21,11 +21,14 @@ type Key struct {
 	// Each is one of a table that may be written several times, as [[sync]]. Its
 	// value is a list with one for each, and it has no variable.
 	Each bool
+	// Named is one of a table that is written once for each name, as
+	// [catalog.NAME]. It has no variable, and a value for each name.
+	Named bool
 
 	kind    kind
-	example string                   // for Each, in the document of all keys
+	example any                      // for Each and Named, in the document of all keys
 	get     func(*Config) any        // string, int64, bool or []string, as it is written
-	set     func(*Config, any) error // of the last table, for Each
+	set     func(*Config, any) error // of the last table, for Each and Named
 }
 
 // kind is how a value is written in TOML.
@@ -38,12 +41,46 @@ const (
 	list   kind = "a list of strings, such as [\"10.0.0.1\"]"
 )
 
-// Keys are all there are, section by section.
-func Keys() []Key { return slices.Clone(keys) }
+// Keys are all there are, section by section. Of tables that have names, they are
+// those of each.
+func (c Config) Keys() []Key {
+	var all []Key
+	for _, k := range keys {
+		if !k.Named {
+			all = append(all, k)
+		}
+	}
+	for _, e := range c.Catalog {
+		all = append(all, keysOf(e)...)
+	}
+	return all
+}
+
+// keysOf are the keys of one [catalog.NAME].
+func keysOf(e banger.CatalogEntry) []Key {
+	var all []Key
+	for _, k := range keys {
+		if !k.Named {
+			continue
+		}
+		of, key, _ := strings.Cut(k.Name, ".")
+		one := k
+		one.Name = of + "." + e.Name + "." + key
+		one.get = func(c *Config) any {
+			at := slices.IndexFunc(c.Catalog, func(other banger.CatalogEntry) bool { return other.Name == e.Name })
+			if at < 0 {
+				return k.get(&Config{Catalog: []banger.CatalogEntry{{}}})
+			}
+			return k.get(&Config{Catalog: c.Catalog[at : at+1]})
+		}
+		all = append(all, one)
+	}
+	return all
+}
 
 // Variable is the environment variable above the file.
 func (k Key) Variable() string {
-	if k.Each {
+	if k.Each || k.Named {
 		return ""
 	}
 	return "BANGER_" + strings.ToUpper(strings.ReplaceAll(k.Name, ".", "_"))
@@ -53,8 +90,10 @@ func (k Key) Variable() string {
 func (k Key) Value(c Config) any { return k.get(&c) }
 
 // TOML is the value as it is written in the file.
-func (k Key) TOML(c Config) string {
-	switch v := k.get(&c).(type) {
+func (k Key) TOML(c Config) string { return inTOML(k.get(&c)) }
+
+func inTOML(value any) string {
+	switch v := value.(type) {
 	case string:
 		return strconv.Quote(v)
 	case []string:
@@ -236,6 +275,35 @@ var keys = []Key{
 	syncKey("mode", "Mode of the file there.", "0600",
 		func(s *banger.Sync) string { return fmt.Sprintf("%04o", s.FileMode()) },
 		func(s *banger.Sync, v string) (err error) { s.Mode, err = banger.ParseSyncMode(v); return err }),
+	catalogKey("source", "Where the image with this name comes from: \"oci:\" and a reference, or \"debian:\" and a release,\nwhich is then made here. It is pulled at its first use.", "oci:docker.io/library/alpine:3",
+		func(e *banger.CatalogEntry) *string { return &e.Source }, banger.ValidateSource),
+	catalogKey("description", "What it is for, in banger image list --catalog.", "small",
+		func(e *banger.CatalogEntry) *string { return &e.Description }, func(string) error { return nil }),
+	catalogKey("kernel", "Kernel of its VMs that name none; empty is banger's own choice.", "",
+		func(e *banger.CatalogEntry) *string { return &e.Kernel }, optional(reference)),
+	{
+		Name: "catalog.packages", Doc: "Packages of a debian: source, beside those of the image debian.", Named: true, kind: list, example: []string{},
+		get: func(c *Config) any { return append([]string{}, c.last().Packages...) },
+		set: func(c *Config, v any) error {
+			for _, name := range v.([]string) {
+				if err := banger.ValidatePackage(name); err != nil {
+					return err
+				}
+			}
+			c.last().Packages = v.([]string)
+			return nil
+		},
+	},
+}
+
+// last is the [catalog.NAME] that is being read.
+func (c *Config) last() *banger.CatalogEntry { return &c.Catalog[len(c.Catalog)-1] }
+
+// catalogKey is a key of each [catalog.NAME].
+func catalogKey(name, doc, example string, at func(*banger.CatalogEntry) *string, check func(string) error) Key {
+	k := textKey("catalog."+name, doc, func(c *Config) *string { return at(c.last()) }, check)
+	k.Named, k.example = true, example
+	return k
 }
 
 // syncKey is a key of each [[sync]].

@@ -15,14 +15,15 @@ import (
 // parse sets what the file says. The library decodes the whole into a map,
 // which finds all that is not TOML; the places of its keys come from a second
 // walk.
-func (c *Config) parse(path string, content []byte) error {
+func (c *Config) parse(file string, content []byte) error {
 	var values map[string]any
 	if err := toml.Unmarshal(content, &values); err != nil {
-		return syntax(path, err)
+		return syntax(file, err)
 	}
-	var tables []string // where each [[sync]] is
+	var tables []string          // where each [[sync]] is
+	named := map[string]string{} // where each [catalog.NAME] begins, by its name
 	for _, s := range places(content) {
-		where := fmt.Sprintf("%s:%d:%d", path, s.line, s.column)
+		where := fmt.Sprintf("%s:%d:%d", file, s.line, s.column)
 		if repeats(s.name[:1]) && s.index < 0 {
 			return wrong(where, unknown(s.name[0]))
 		}
@@ -32,33 +33,84 @@ func (c *Config) parse(path string, content []byte) error {
 			tables = append(tables, where)
 			continue
 		}
-		if _, table := v.(map[string]any); !ok || table {
+		_, table := v.(map[string]any)
+		path, name := strings.Join(s.name, "."), s.name
+		if hasNames(s.name[0]) && len(s.name) > 1 {
+			if err := c.reopen(s.name[1], table || len(s.name) > 2); err != nil {
+				return wrong(where, err)
+			}
+			if _, begun := named[s.name[1]]; !begun {
+				named[s.name[1]] = where
+			}
+			name = slices.Delete(slices.Clone(s.name), 1, 2)
+		}
+		if !ok || table {
 			// A table by itself says nothing, unless it is none of ours.
-			if err := unknownTable(s.name); err != nil {
+			if err := unknownTable(name); err != nil {
 				return wrong(where, err)
 			}
 			continue
 		}
-		name := strings.Join(s.name, ".")
-		at := slices.IndexFunc(keys, func(k Key) bool { return k.Name == name })
+		key := strings.Join(name, ".")
+		at := slices.IndexFunc(keys, func(k Key) bool { return k.Name == key })
 		if at < 0 {
-			return wrong(where, unknown(name))
+			return wrong(where, unknown(key))
 		}
 		value, err := keys[at].fromTOML(v)
 		if err == nil {
 			err = keys[at].set(c, value)
 		}
 		if err != nil {
-			return wrong(where, fmt.Errorf("%s: %w", name, err))
+			return wrong(where, fmt.Errorf("%s: %w", path, err))
 		}
-		c.from[name] = fmt.Sprintf("%s:%d", path, s.line)
+		c.from[path] = fmt.Sprintf("%s:%d", file, s.line)
 	}
 	for i, s := range c.Sync {
 		if s.Source == "" {
 			return wrong(tables[i], errors.New("[[sync]] has no source"))
 		}
 	}
+	slices.SortFunc(c.Catalog, func(a, b banger.CatalogEntry) int { return strings.Compare(a.Name, b.Name) })
+	for _, e := range c.Catalog {
+		if err := judge(e); err != nil {
+			return wrong(named[e.Name], err)
+		}
+	}
 	return nil
+}
+
+// reopen makes the [catalog.NAME] with this name the last, to which what follows
+// belongs. isTable is whether it is written as one.
+func (c *Config) reopen(name string, isTable bool) error {
+	if !isTable {
+		return fmt.Errorf("catalog.%s is a table, written [catalog.%s]", name, name)
+	}
+	if err := banger.ValidateImageName(name); err != nil {
+		return err
+	}
+	entry := banger.CatalogEntry{Name: name}
+	if at := slices.IndexFunc(c.Catalog, func(e banger.CatalogEntry) bool { return e.Name == name }); at >= 0 {
+		entry = c.Catalog[at]
+		c.Catalog = slices.Delete(c.Catalog, at, at+1)
+	}
+	c.Catalog = append(c.Catalog, entry)
+	return nil
+}
+
+// judge is what can be wrong with an entry of the catalog as a whole.
+func judge(e banger.CatalogEntry) error {
+	if e.Source == "" {
+		return fmt.Errorf("[catalog.%s] has no source", e.Name)
+	}
+	if _, made := e.Suite(); !made && len(e.Packages) > 0 {
+		return fmt.Errorf("[catalog.%s] has packages, which only a debian: source can have", e.Name)
+	}
+	return nil
+}
+
+// hasNames says whether a table is written once for each name, as [catalog.NAME].
+func hasNames(section string) bool {
+	return slices.ContainsFunc(keys, func(k Key) bool { return k.Named && strings.HasPrefix(k.Name, section+".") })
 }
 
 // repeats says whether a table is written [[name]], once for each thing.
@@ -193,6 +245,9 @@ func unknown(name string) error {
 		written := "[" + section + "]"
 		if repeats([]string{section}) {
 			written = "[" + written + "]"
+		}
+		if hasNames(section) {
+			written = "[" + section + ".NAME]"
 		}
 		return fmt.Errorf("%s is a table, written %s", section, written)
 	}

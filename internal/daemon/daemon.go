@@ -114,11 +114,9 @@ type cache struct {
 }
 
 func openCache(cfg Config, settings *settings) cache {
-	root := apt.New(cfg.Layout.Apt(), apt.Suite, apt.DetectSources(), cfg.Log)
-	images := image.New(cfg.Layout, image.Catalog())
-	images.Settings = settings.images
+	root := apt.New(cfg.Layout.Apt(), apt.Suite, settings.archive(), cfg.Log)
 	return cache{
-		images:  images,
+		images:  image.New(cfg.Layout, settings.images),
 		kernels: kernel.New(cfg.Layout, root, kernel.EmbeddedAgent(), cfg.Log),
 		archive: root,
 	}

@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"time"
 
+	"banger.dev/banger/internal/apt"
 	"banger.dev/banger/internal/config"
 	"banger.dev/banger/internal/image"
 	"banger.dev/banger/internal/image/layer"
@@ -18,14 +19,15 @@ import (
 // SIGHUP. Network is for who starts a VM, the rest takes effect at once.
 type settings struct {
 	cfg      Config
-	reloaded func() // tells of a reload that was taken
+	reloaded func()             // tells of a reload that was taken
+	archive  func() apt.Sources // Debian's, as the host has it
 
 	mu  sync.Mutex
 	now config.Config
 }
 
 func newSettings(cfg Config, reloaded func()) *settings {
-	s := &settings{cfg: cfg, reloaded: reloaded}
+	s := &settings{cfg: cfg, reloaded: reloaded, archive: sync.OnceValue(apt.DetectSources)}
 	s.apply(cfg.Settings)
 	return s
 }
@@ -55,6 +57,7 @@ func (s *settings) images() image.Settings {
 	return image.Settings{
 		Registries: oci.Settings{Default: c.Registries.Default, Mirrors: c.Registries.Mirrors, PlainHTTP: c.Registries.PlainHTTP},
 		Limits:     layer.Limits{Entries: c.Images.MaxEntries, Size: c.Images.MaxSize},
+		Catalog:    image.Catalog(s.archive, c.Catalog),
 	}
 }
 

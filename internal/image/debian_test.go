@@ -53,7 +53,7 @@ func TestDebian(t *testing.T) {
 	if err != nil {
 		t.Skip(err)
 	}
-	store := image.New(paths.Layout{Cache: filepath.Join(cache, "banger-test")}, image.Catalog())
+	store := image.New(paths.Layout{Cache: filepath.Join(cache, "banger-test")}, nil)
 	img, err := store.Resolve(t.Context(), banger.DefaultImage, func(p banger.Progress) { t.Log(p.Message) })
 	if err != nil {
 		t.Fatal(err)

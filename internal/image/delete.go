@@ -30,14 +30,12 @@ func (s *Store) Delete(ctx context.Context, ref string) (banger.Image, error) {
 
 // nameFile is the file of a local name or a reference; a digest has none.
 func (s *Store) nameFile(ref string) (file string, ok bool) {
-	var names []string
-	if nameRE.MatchString(ref) {
+	names := []string{}
+	if banger.IsImageName(ref) {
 		names = append(names, ref)
 	}
-	if b, made := s.catalog[ref]; made {
-		names = append(names, catalogKey(ref, b))
-	} else if parsed, err := s.settings().Registries.Parse(ref); err == nil {
-		names = append(names, referenceKey(parsed))
+	if key, ok := s.settings().key(ref); ok {
+		names = append(names, key)
 	}
 	for _, name := range names {
 		if _, err := os.Stat(s.refFile(name)); err == nil {

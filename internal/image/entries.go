@@ -78,8 +78,11 @@ func (s *Store) Entries(context.Context) ([]banger.CacheEntry, error) {
 // isCurrent says whether Resolve goes by a reference.
 func (s *Store) isCurrent(ref string) bool {
 	name, _, made := strings.Cut(ref, "@")
-	builder, ok := s.catalog[name]
-	return !made || strings.HasPrefix(ref, referencePrefix) || ok && ref == catalogKey(name, builder)
+	if !made || strings.HasPrefix(ref, referencePrefix) {
+		return true
+	}
+	entry, ok := s.settings().Catalog[name]
+	return ok && entry.Builder != nil && ref == catalogKey(entry)
 }
 
 // named is a reference, by the name of its file.

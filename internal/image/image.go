@@ -21,18 +21,17 @@ package image
 import (
 	"context"
 	"io"
-	"regexp"
-	"sync"
 	"time"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/apt"
 	"banger.dev/banger/internal/hold"
-	"banger.dev/banger/internal/image/debian"
+	"banger.dev/banger/internal/image/layer"
+	"banger.dev/banger/internal/image/oci"
 	"banger.dev/banger/internal/paths"
 )
 
-// Builder makes the image of a catalog entry.
+// Builder makes an image here.
 type Builder interface {
 	// Key names what Build would make at this moment; a new key is a new image.
 	Key() string
@@ -43,29 +42,37 @@ type Builder interface {
 	Build(ctx context.Context, tmp string, w io.Writer, report banger.ProgressFunc) error
 }
 
-// Catalog is what can be pulled by name on this host.
-func Catalog() map[string]Builder {
-	return map[string]Builder{
-		"debian": debian.Builder{Sources: sync.OnceValue(apt.DetectSources)},
-	}
-}
-
 // Store is the images in one cache. It is safe for concurrent use.
 type Store struct {
-	// Settings are asked for at each use; nil: no registry is asked.
-	Settings func() Settings
 	// Stall is how long a registry may be silent; 0 is oci.DefaultStall.
 	Stall time.Duration
 
 	layout    paths.Layout
-	catalog   map[string]Builder
+	settings  func() Settings
 	images    *hold.Table // which VMs need which image
 	templates *hold.Table // and which template
 }
 
-// New gives the images under layout.Cache, and those that catalog can make.
-func New(layout paths.Layout, catalog map[string]Builder) *Store {
-	return &Store{layout: layout, catalog: catalog, images: newHolds(layout.Images()), templates: newHolds(layout.Templates())}
+// New gives the images under layout.Cache. Its settings are asked for at each
+// use; nil is Defaults.
+func New(layout paths.Layout, settings func() Settings) *Store {
+	if settings == nil {
+		settings = Defaults
+	}
+	return &Store{layout: layout, settings: settings, images: newHolds(layout.Images()), templates: newHolds(layout.Templates())}
+}
+
+// Settings are what a user can say of images.
+type Settings struct {
+	Registries oci.Settings
+	Limits     layer.Limits
+	Catalog    map[string]Entry
+}
+
+// Defaults are the settings of somebody who has set nothing, but that no registry
+// is asked unless it is named.
+func Defaults() Settings {
+	return Settings{Limits: layer.DefaultLimits(), Catalog: Catalog(apt.DetectSources, nil)}
 }
 
 // Config is what an image says beside its files.
@@ -80,10 +87,6 @@ type Config struct {
 
 	layers []string // digests of what it is made of, where that is kept
 }
-
-// nameRE is a local name: it is part of a file's name, and has no '@' or ':',
-// which catalog references and digests have.
-var nameRE = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,127}$`)
 
 // stage is the name of all progress that this package reports.
 const stage = "image"

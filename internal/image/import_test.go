@@ -24,6 +24,7 @@ import (
 	"banger.dev/banger/internal/image"
 	"banger.dev/banger/internal/image/layer"
 	"banger.dev/banger/internal/image/oci"
+	"banger.dev/banger/internal/paths"
 )
 
 // built is an image of these layers, as another program would have made it.
@@ -190,10 +191,10 @@ func TestImportRefuses(t *testing.T) {
 		"zeros":             {bytes.NewReader(zipped(t, make([]byte, 64<<20))), ""},
 	} {
 		t.Run(what, func(t *testing.T) {
-			store, where := newStore(t, oci.Settings{})
-			store.Settings = func() image.Settings {
+			where := paths.Layout{Cache: t.TempDir()}
+			store := image.New(where, func() image.Settings {
 				return image.Settings{Limits: layer.Limits{Entries: 1000, Size: 16 * banger.MiB}}
-			}
+			})
 			_, err := store.Import(t.Context(), "x", test.archive, nil)
 			if banger.KindOf(err) != banger.KindInvalid || !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%v", err)

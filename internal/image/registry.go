@@ -12,52 +12,44 @@ import (
 	"github.com/google/go-containerregistry/pkg/name"
 
 	"banger.dev/banger"
-	"banger.dev/banger/internal/image/layer"
 	"banger.dev/banger/internal/image/oci"
 	"banger.dev/banger/internal/paths"
 )
-
-// Settings are what a user can say of images.
-type Settings struct {
-	Registries oci.Settings
-	Limits     layer.Limits
-}
-
-// settings are those of this moment.
-func (s *Store) settings() Settings {
-	if s.Settings == nil {
-		return Settings{Limits: layer.DefaultLimits()}
-	}
-	return s.Settings()
-}
 
 // Lookup gives the image that ref names if it is here, and if ref is one of a
 // registry's, the hosts that Pull would ask. It asks nobody. It is KindNotFound
 // when there is neither.
 func (s *Store) Lookup(ref string) (image *banger.Image, hosts []string, err error) {
-	img, have, err := s.Have(context.Background(), ref)
+	if img, own, err := s.own(ref); own {
+		return &img, nil, nil
+	} else if err != nil {
+		return nil, nil, err
+	}
+	img, have, err := s.pulled(ref)
 	if err != nil {
 		return nil, nil, err
 	}
 	if have {
 		image = &img
 	}
-	if _, ok := s.catalog[ref]; ok || image != nil && img.Name != ref {
+	settings := s.settings()
+	entry := settings.entry(ref)
+	if entry.Builder != nil {
 		return image, nil, nil
 	}
-	parsed, err := s.settings().Registries.Parse(ref)
+	parsed, err := entry.parse(settings)
 	switch {
 	case err != nil && image == nil:
 		return nil, nil, s.unknown(ref, err)
 	case err != nil:
 		return image, nil, nil
 	}
-	return image, s.settings().Registries.Hosts(parsed), nil
+	return image, settings.Registries.Hosts(parsed), nil
 }
 
 // unknown says what has been tried in vain.
 func (s *Store) unknown(ref string, why error) error {
-	names := slices.Sorted(maps.Keys(s.catalog))
+	names := slices.Sorted(maps.Keys(s.settings().Catalog))
 	return banger.Errorf(banger.KindNotFound, "no image %q: not a local name or digest, not in the catalog (%s), and not in a registry: %s",
 		ref, strings.Join(names, ", "), why).WithNext("the same with --image %s", banger.DefaultImage)
 }
@@ -72,25 +64,33 @@ const referencePrefix = "ref@"
 // what a registry has. changed tells whether that is another than was here.
 func (s *Store) Pull(ctx context.Context, ref string, credentials map[string]oci.Credential, report banger.ProgressFunc) (img banger.Image, changed bool, err error) {
 	before, _, _ := s.Have(ctx, ref)
-	if b, ok := s.catalog[ref]; ok {
-		img, err = s.pull(ctx, ref, b, report)
-	} else {
-		img, err = s.pullReference(ctx, ref, credentials, report)
-	}
+	img, err = s.pull(ctx, ref, credentials, report)
 	return img, before.Digest != img.Digest, err
 }
 
-func (s *Store) pullReference(ctx context.Context, ref string, credentials map[string]oci.Credential, report banger.ProgressFunc) (banger.Image, error) {
+func (s *Store) pull(ctx context.Context, ref string, credentials map[string]oci.Credential, report banger.ProgressFunc) (banger.Image, error) {
+	entry := s.settings().entry(ref)
+	get := func() (banger.Image, error) { return s.pullReference(ctx, entry, credentials, report) }
+	if entry.Builder != nil {
+		get = func() (banger.Image, error) { return s.build(ctx, entry, report) }
+	}
+	img, err := get()
+	img.Kernel = entry.Kernel
+	return img, err
+}
+
+func (s *Store) pullReference(ctx context.Context, entry Entry, credentials map[string]oci.Credential, report banger.ProgressFunc) (banger.Image, error) {
 	settings := s.settings()
-	parsed, err := settings.Registries.Parse(ref)
+	ref, _ := entry.Reference()
+	parsed, err := entry.parse(settings)
 	if err != nil {
-		return banger.Image{}, s.unknown(ref, err)
+		return banger.Image{}, s.unknown(entry.Name, err)
 	}
 	report.Report(banger.Progress{Stage: stage, Message: "ask " + strings.Join(settings.Registries.Hosts(parsed), ", ")})
 	client := &oci.Client{Settings: settings.Registries, Layers: s.layersDir(), Credentials: credentials, Report: report, Stall: s.Stall}
 	found, err := client.Find(ctx, parsed)
 	if banger.KindOf(err) == banger.KindNotFound {
-		return banger.Image{}, s.unknown(ref, err)
+		return banger.Image{}, s.unknown(entry.Name, err)
 	}
 	if err != nil {
 		return banger.Image{}, err

@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -151,11 +152,9 @@ func noise(n int) string {
 // newStore is an empty cache that asks no registry but those that are named.
 func newStore(t *testing.T, settings oci.Settings) (*image.Store, paths.Layout) {
 	layout := paths.Layout{Cache: t.TempDir()}
-	store := image.New(layout, nil)
-	store.Settings = func() image.Settings {
+	return image.New(layout, func() image.Settings {
 		return image.Settings{Registries: settings, Limits: layer.DefaultLimits()}
-	}
-	return store, layout
+	}), layout
 }
 
 func TestPull(t *testing.T) {
@@ -238,6 +237,29 @@ func TestPull(t *testing.T) {
 		store, _ := newStore(t, oci.Settings{Default: "nowhere.invalid", Mirrors: []string{"nowhere.invalid=" + r.host()}})
 		if got, err := store.Resolve(t.Context(), "two", nil); err != nil || got.Name != "two" {
 			t.Errorf("%+v, %v", got, err)
+		}
+	})
+	t.Run("catalog", func(t *testing.T) {
+		layout := paths.Layout{Cache: t.TempDir()}
+		store := image.New(layout, func() image.Settings {
+			entry := banger.CatalogEntry{Name: "mine", Source: "oci:" + r.host() + "/two", Kernel: "its own"}
+			return image.Settings{Limits: layer.DefaultLimits(), Catalog: image.Catalog(nil, []banger.CatalogEntry{entry})}
+		})
+		if img, hosts, err := store.Lookup("mine"); img != nil || err != nil || !slices.Equal(hosts, []string{r.host()}) {
+			t.Errorf("%v %v %v", img, hosts, err)
+		}
+		got, err := store.Resolve(t.Context(), "mine", nil)
+		if err != nil || got.Kernel != "its own" || got.Digest == "" {
+			t.Errorf("%+v, %v", got, err)
+		}
+		if again, ok, err := store.Have(t.Context(), "mine"); !ok || err != nil || again.Digest != got.Digest || again.Kernel != "its own" {
+			t.Errorf("%+v, %v, %v", again, ok, err)
+		}
+		if _, err := store.Delete(t.Context(), "mine"); err != nil {
+			t.Error(err)
+		}
+		if _, ok, err := store.Have(t.Context(), "mine"); ok || err != nil {
+			t.Errorf("it is still here, %v", err)
 		}
 	})
 	t.Run("removed", func(t *testing.T) {
@@ -525,10 +547,10 @@ func TestPullBadLayers(t *testing.T) {
 	r.push("none", v1.ConfigFile{}, []byte(strings.Repeat("nonsense", 1000)))
 	r.push("out", v1.ConfigFile{}, pack(t, "../../etc/passwd", "hacked"))
 	for name, says := range map[string]string{"zeros": "hold more than", "none": "not a whole tar", "out": "leads out"} {
-		store, layout := newStore(t, oci.Settings{})
-		store.Settings = func() image.Settings {
+		layout := paths.Layout{Cache: t.TempDir()}
+		store := image.New(layout, func() image.Settings {
 			return image.Settings{Limits: layer.Limits{Entries: 100, Size: 32 * banger.MiB}}
-		}
+		})
 		if _, _, err := store.Pull(t.Context(), r.host()+"/"+name, nil, nil); banger.KindOf(err) != banger.KindInvalid || !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: %v", name, err)
 		}

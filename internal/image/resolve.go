@@ -24,30 +24,44 @@ func (s *Store) Resolve(ctx context.Context, ref string, report banger.ProgressF
 	if img, ok, err := s.Have(ctx, ref); ok || err != nil {
 		return img, err
 	}
-	if builder, ok := s.catalog[ref]; ok {
-		return s.pull(ctx, ref, builder, report)
-	}
-	return s.pullReference(ctx, ref, nil, report)
+	return s.pull(ctx, ref, nil, report)
 }
 
 // Have is the image that Resolve gives if it is here; ok is false if Resolve
 // would have to pull it, or finds nothing.
 func (s *Store) Have(_ context.Context, ref string) (img banger.Image, ok bool, err error) {
-	looks := []func() (banger.Image, error){
-		func() (banger.Image, error) { return s.local(ref) },
-		func() (banger.Image, error) { return s.byDigest(ref) },
+	if img, ok, err := s.own(ref); ok || err != nil {
+		return img, ok, err
 	}
-	if builder, ok := s.catalog[ref]; ok {
-		looks = append(looks, func() (banger.Image, error) { return s.made(catalogKey(ref, builder)) })
-	} else if parsed, err := s.settings().Registries.Parse(ref); err == nil {
-		looks = append(looks, func() (banger.Image, error) { return s.made(referenceKey(parsed)) })
+	return s.pulled(ref)
+}
+
+// own is the image with this local name or digest.
+func (s *Store) own(ref string) (img banger.Image, ok bool, err error) {
+	img, err = s.local(ref)
+	if errors.Is(err, fs.ErrNotExist) {
+		img, err = s.byDigest(ref)
 	}
-	for _, look := range looks {
-		if img, err = look(); !errors.Is(err, fs.ErrNotExist) {
-			return img, err == nil, err
-		}
+	return unlessAbsent(img, err)
+}
+
+// pulled is the image that a catalog entry or a reference stands for.
+func (s *Store) pulled(ref string) (img banger.Image, ok bool, err error) {
+	settings := s.settings()
+	key, ok := settings.key(ref)
+	if !ok {
+		return banger.Image{}, false, nil
 	}
-	return banger.Image{}, false, nil
+	img, err = s.made(key)
+	img.Kernel = settings.entry(ref).Kernel
+	return unlessAbsent(img, err)
+}
+
+func unlessAbsent(img banger.Image, err error) (banger.Image, bool, error) {
+	if errors.Is(err, fs.ErrNotExist) {
+		return banger.Image{}, false, nil
+	}
+	return img, err == nil, err
 }
 
 // made is the image of a catalog entry or a reference. One that is damaged is
@@ -60,12 +74,9 @@ func (s *Store) made(key string) (banger.Image, error) {
 	return img, err
 }
 
-// catalogKey is the name of the reference to what builder makes now.
-func catalogKey(name string, b Builder) string { return name + "@" + b.Key() }
-
 // local is the image with a local name.
 func (s *Store) local(name string) (banger.Image, error) {
-	if !nameRE.MatchString(name) {
+	if !banger.IsImageName(name) {
 		return banger.Image{}, fs.ErrNotExist
 	}
 	img, err := s.lookUp(name)
@@ -114,13 +125,13 @@ func (s *Store) digests() ([]string, error) {
 	return list, nil
 }
 
-// pull gives the image of a catalog entry, made if it is not here.
-func (s *Store) pull(ctx context.Context, name string, b Builder, report banger.ProgressFunc) (banger.Image, error) {
-	key := catalogKey(name, b)
+// build gives the image of a catalog entry that is made here.
+func (s *Store) build(ctx context.Context, entry Entry, report banger.ProgressFunc) (banger.Image, error) {
+	key := catalogKey(entry)
 	if img, err := s.made(key); !errors.Is(err, fs.ErrNotExist) {
 		return img, err
 	}
-	work, err := s.begin(ctx, key, name, report)
+	work, err := s.begin(ctx, key, entry.Name, report)
 	if err != nil {
 		return banger.Image{}, err
 	}
@@ -128,7 +139,7 @@ func (s *Store) pull(ctx context.Context, name string, b Builder, report banger.
 	if img, err := s.made(key); !errors.Is(err, fs.ErrNotExist) {
 		return img, err // whoever held the lock made it
 	}
-	img, err := work.build(ctx, b)
+	img, err := work.build(ctx, entry.Builder)
 	if err != nil {
 		return banger.Image{}, err
 	}

@@ -19,6 +19,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/image"
+	"banger.dev/banger/internal/image/layer"
 	"banger.dev/banger/internal/paths"
 	"banger.dev/banger/internal/userns"
 )
@@ -81,7 +82,13 @@ func needStore(t *testing.T) {
 	}
 }
 
-func catalog(s stub) map[string]image.Builder { return map[string]image.Builder{"stub": s} }
+// catalog has one entry, stub.
+func catalog(b image.Builder) func() image.Settings {
+	return func() image.Settings {
+		entry := image.Entry{CatalogEntry: banger.CatalogEntry{Name: "stub", Kernel: "its own"}, Builder: b}
+		return image.Settings{Limits: layer.DefaultLimits(), Catalog: map[string]image.Entry{"stub": entry}}
+	}
+}
 
 // nothingHalfMade fails if a maker left something.
 func nothingHalfMade(t *testing.T, layout paths.Layout) {
@@ -139,7 +146,10 @@ func TestResolveFinds(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if img.Name != "stub" || img.Source != "a test" || img.Init != "/sbin/init" || img.Size != banger.DefaultDisk {
+	if entries, err := store.Catalog(t.Context()); err != nil || len(entries) != 1 || entries[0].Image == nil || entries[0].Image.Digest != img.Digest {
+		t.Errorf("%+v, %v", entries, err)
+	}
+	if img.Kernel != "its own" || img.Name != "stub" || img.Source != "a test" || img.Init != "/sbin/init" || img.Size != banger.DefaultDisk {
 		t.Errorf("%+v", img)
 	}
 	if st, err := os.Stat(img.RootFS); err != nil || st.Mode() != 0o644 || st.Size() != int64(banger.DefaultDisk) {
@@ -233,7 +243,7 @@ func TestKilledBuild(t *testing.T) {
 	const cacheVariable = "BANGER_TEST_KILLED_BUILD"
 	if cache := os.Getenv(cacheVariable); cache != "" {
 		b := stub{key: "1", tar: root(t, strings.Repeat("x", 1<<20)), err: io.ErrUnexpectedEOF}
-		_, _ = image.New(paths.Layout{Cache: cache}, map[string]image.Builder{"stub": stuck{b}}).Resolve(context.Background(), "stub", nil)
+		_, _ = image.New(paths.Layout{Cache: cache}, catalog(stuck{b})).Resolve(context.Background(), "stub", nil)
 		return
 	}
 	needStore(t)
@@ -262,8 +272,16 @@ func TestKilledBuild(t *testing.T) {
 	}
 	<-dead
 	store := image.New(layout, catalog(stub{key: "1", tar: root(t, "one")}))
-	if left, err := store.Leftovers(t.Context()); err != nil || len(left) != 1 || left[0] != filepath.Dir(half) {
-		t.Errorf("left over: %v, %v", left, err)
+	var left []string
+	for len(left) == 0 { // a program that the child was about to run has its lock until it ends
+		var err error
+		if left, err = store.Leftovers(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Millisecond)
+	}
+	if len(left) != 1 || left[0] != filepath.Dir(half) {
+		t.Errorf("left over: %v", left)
 	}
 	img, err := store.Resolve(t.Context(), "stub", nil)
 	if err != nil {

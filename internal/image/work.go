@@ -157,8 +157,8 @@ func (s *Store) AddTar(ctx context.Context, name string, r io.Reader, config Con
 
 // makeNamed has do make an image that gets a local name.
 func (s *Store) makeNamed(ctx context.Context, name string, report banger.ProgressFunc, do func(*work) (banger.Image, error)) (banger.Image, error) {
-	if !nameRE.MatchString(name) {
-		return banger.Image{}, banger.Errorf(banger.KindInvalid, "%q cannot be an image's name: use 1 to 128 of a-z, 0-9, '.', '_' and '-', beginning with a letter or a digit", name)
+	if err := banger.ValidateImageName(name); err != nil {
+		return banger.Image{}, err
 	}
 	w, err := s.begin(ctx, name, name, report)
 	if err != nil {

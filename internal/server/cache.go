@@ -18,6 +18,8 @@ import (
 type Images interface {
 	// List is every image that is whole, sorted by name.
 	List(ctx context.Context) ([]banger.Image, error)
+	// Catalog is every entry of the catalog by name, and which images are here.
+	Catalog(ctx context.Context) ([]banger.CatalogImage, error)
 	// Lookup gives the image that ref names if it is here, else the hosts that
 	// Pull would ask.
 	Lookup(ref string) (image *banger.Image, hosts []string, err error)
@@ -44,6 +46,14 @@ func (s *Server) listImages(ctx context.Context, _ *struct{}) (*body[[]banger.Im
 		return nil, err
 	}
 	return &body[[]banger.Image]{append([]banger.Image{}, images...)}, nil // [] and never null
+}
+
+func (s *Server) catalog(ctx context.Context, _ *struct{}) (*body[[]banger.CatalogImage], error) {
+	entries, err := s.Images.Catalog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &body[[]banger.CatalogImage]{append([]banger.CatalogImage{}, entries...)}, nil
 }
 
 func (s *Server) listKernels(ctx context.Context, _ *struct{}) (*body[[]banger.Kernel], error) {

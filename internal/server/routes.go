@@ -60,6 +60,7 @@ func (s *Server) routes(mux *http.ServeMux, h huma.API) {
 	handle(d, route{http.MethodDelete, api.RouteOperation, "cancel-operation", "Cancel an operation; it ends soon after", 200}, s.cancel)
 	handle(d, route{http.MethodGet, api.RouteImages, "list-images", "The images in the cache", 200}, s.listImages)
 	handle(d, route{http.MethodDelete, api.RouteImages, "delete-image", "Take a name of an image away, and with the last one the image", 200}, s.deleteImage)
+	handle(d, route{http.MethodGet, api.RouteImageCatalog, "image-catalog", "The images that can be had by a name of their own", 200}, s.catalog)
 	handle(d, route{http.MethodGet, api.RouteImageLookup, "lookup-image", "What a name of an image stands for", 200}, s.lookupImage)
 	handle(d, route{http.MethodPost, api.RouteImagePull, "pull-image", "Get the newest image of a name", 202}, s.pullImage)
 	handle(d, route{http.MethodGet, api.RouteKernels, "list-kernels", "The kernels in the cache", 200}, s.listKernels)

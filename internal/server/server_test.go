@@ -64,7 +64,7 @@ func (l *logBuffer) String() string {
 var (
 	images = servertest.Images{{
 		Name: "debian", Digest: "sha256:1", Source: "Debian", RootFS: "/c/rootfs.ext4", Size: 1, Architecture: "amd64", Init: "/sbin/init",
-		Env: []string{"A=b"}, Workdir: "/w", User: "u", Entrypoint: []string{"e"}, Cmd: []string{"c"},
+		Env: []string{"A=b"}, Workdir: "/w", User: "u", Entrypoint: []string{"e"}, Cmd: []string{"c"}, Kernel: "k",
 	}}
 	kernels = servertest.Kernels{{Digest: "sha256:2", Release: "6.1.0", Source: "Debian", VMLinux: "/c/vmlinux", Initramfs: "/c/i", Modules: "/c/m"}}
 	taken   = servertest.Space{{Kind: "vm", Name: "box", Path: "/s/vms/1", Bytes: 5, Parts: map[string]banger.Bytes{"system": 5}}}
@@ -356,7 +356,7 @@ func TestCache(t *testing.T) {
 		t.Errorf("%+v", all)
 	}
 	w.srv.Images, w.srv.Kernels = servertest.Images(nil), servertest.Kernels(nil)
-	for _, route := range []string{api.RouteImages, api.RouteKernels} {
+	for _, route := range []string{api.RouteImages, api.RouteImageCatalog, api.RouteKernels} {
 		if _, _, text := w.do("GET", route, ""); text != "[]\n" {
 			t.Errorf("%s: %q", route, text)
 		}
@@ -482,6 +482,7 @@ func TestReplyFields(t *testing.T) {
 		{"show", "GET", "/v1/vms/box"},
 		{"start", "POST", "/v1/vms/box/start"},
 		{"images", "GET", api.RouteImages},
+		{"catalog", "GET", api.RouteImageCatalog},
 		{"lookup", "GET", api.RouteImageLookup + "?ref=debian"},
 		{"kernels", "GET", api.RouteKernels},
 		{"stats", "GET", api.RouteStats},
@@ -546,6 +547,7 @@ func documented() map[string]string {
 		api.RouteUsage:           "get",
 		api.RoutePrune:           "post",
 		api.RouteImages:          "get delete",
+		api.RouteImageCatalog:    "get",
 		api.RouteImageLookup:     "get",
 		api.RouteImagePull:       "post",
 		api.RouteImageImport:     "post",

@@ -1,5 +1,5 @@
-// Package debian bootstraps the default image: a small Debian with systemd,
-// git and what a repository needs, as a tar. mmdebstrap and apt do the work and
+// Package debian bootstraps images: a small Debian with systemd, git and what a
+// repository needs, and further packages, as a tar. mmdebstrap and apt do the work and
 // check the archive's signatures. It does not know where images are kept.
 package debian
 
@@ -17,20 +17,22 @@ import (
 	"banger.dev/banger/internal/userns"
 )
 
-// Suite is the Debian that images are made of: its stable release.
-const Suite = "trixie"
+// Stable is Debian's release of that name, and the default image's.
+const Stable = "trixie"
 
 // format counts what changes the image but is in no other part of the key.
 const format = "1"
 
-// Packages are those beside mmdebstrap's minbase. kmod is what the kernel calls
+// Packages are those of every image beside mmdebstrap's minbase. kmod is what the kernel calls
 // to load a module from the modules disk.
 func Packages() []string {
 	return []string{"systemd", "systemd-sysv", "dbus", "kmod", "git", "rsync", "ca-certificates", "iproute2", "procps", "less"}
 }
 
-// Builder makes the image from an archive.
+// Builder makes an image from an archive.
 type Builder struct {
+	Suite string
+	More  []string // packages beside the ones that every image has
 	// Sources says which archive, each time that a key or an image is asked for.
 	Sources func() apt.Sources
 }
@@ -38,11 +40,13 @@ type Builder struct {
 // Key names what Build would make: suite, mirror, packages and format.
 func (b Builder) Key() string {
 	s := b.Sources()
-	return paths.CacheKey(append([]string{format, Suite, runtime.GOARCH, strings.TrimRight(s.Mirror, "/"), hooks(s)}, Packages()...)...)
+	return paths.CacheKey(append([]string{format, b.Suite, runtime.GOARCH, strings.TrimRight(s.Mirror, "/"), b.hooks(s)}, b.packages()...)...)
 }
 
+func (b Builder) packages() []string { return append(Packages(), b.More...) }
+
 // Source says for people what Build makes.
-func (b Builder) Source() string { return "Debian " + Suite }
+func (b Builder) Source() string { return "Debian " + b.Suite }
 
 // Build writes the image's root as a tar to w. tmp is an existing directory
 // for some 700 MiB, on a file system that allows programs; nobody but the
@@ -54,18 +58,18 @@ func (b Builder) Build(ctx context.Context, tmp string, w io.Writer, report bang
 		return err
 	}
 	cmd := userns.Command{
-		Argv:   append([]string{program}, arguments(sources)...),
+		Argv:   append([]string{program}, b.arguments(sources)...),
 		Env:    environ(sources, tmp),
 		Stdout: w,
-		Stderr: &stages{report: report},
+		Stderr: &stages{suite: b.Suite, report: report},
 		Own:    true,
 	}
 	err = cmd.Run(ctx)
 	if err == nil || ctx.Err() != nil || banger.KindOf(err) != banger.KindInternal {
 		return err
 	}
-	return banger.Errorf(banger.KindUnavailable, "bootstrap Debian %s from %s: %w", Suite, sources.Mirror, err).
-		WithNext("curl -fsSI %s/dists/%s/InRelease", strings.TrimRight(sources.Mirror, "/"), Suite)
+	return banger.Errorf(banger.KindUnavailable, "bootstrap Debian %s from %s: %w", b.Suite, sources.Mirror, err).
+		WithNext("curl -fsSI %s/dists/%s/InRelease", strings.TrimRight(sources.Mirror, "/"), b.Suite)
 }
 
 func environ(s apt.Sources, tmp string) []string {
@@ -82,9 +86,9 @@ func environ(s apt.Sources, tmp string) []string {
 // are root, or the root of a user namespace of the caller's ids. In that one
 // the caller's own directories, closed to others, can be entered, which
 // mmdebstrap's mode unshare cannot.
-func arguments(s apt.Sources) []string {
+func (b Builder) arguments(s apt.Sources) []string {
 	args := []string{"--mode=root", "--variant=minbase", "--format=tar", "--architectures=" + runtime.GOARCH,
-		"--include=" + strings.Join(Packages(), ","), "--skip=chroot/mount/sys"}
+		"--include=" + strings.Join(b.packages(), ","), "--skip=chroot/mount/sys"}
 	if s.Keyring != "" {
 		args = append(args, "--keyring="+s.Keyring)
 	}
@@ -92,23 +96,24 @@ func arguments(s apt.Sources) []string {
 		args = append(args, "--dpkgopt=path-exclude=/usr/share/"+path+"/*")
 	}
 	args = append(args, "--dpkgopt=path-include=/usr/share/doc/*/copyright", "--dpkgopt=path-include=/usr/share/locale/locale.alias",
-		"--customize-hook="+hooks(s))
-	return append(append(args, Suite, "-"), lines(s, s.Keyring)...)
+		"--customize-hook="+b.hooks(s))
+	return append(append(args, b.Suite, "-"), b.lines(s, s.Keyring)...)
 }
 
 // lines are sources.list(5) entries.
-func lines(s apt.Sources, keyring string) []string {
+func (b Builder) lines(s apt.Sources, keyring string) []string {
 	option := ""
 	if keyring != "" {
 		option = "[signed-by=" + keyring + "] "
 	}
 	mirror, security := strings.TrimRight(s.Mirror, "/"), strings.TrimRight(s.Security, "/")
-	list := []string{
-		fmt.Sprintf("deb %s%s %s main", option, mirror, Suite),
-		fmt.Sprintf("deb %s%s %s-updates main", option, mirror, Suite),
+	list := []string{fmt.Sprintf("deb %s%s %s main", option, mirror, b.Suite)}
+	if b.Suite == "sid" || b.Suite == "unstable" {
+		return list // it has no updates but itself
 	}
+	list = append(list, fmt.Sprintf("deb %s%s %s-updates main", option, mirror, b.Suite))
 	if security != "" {
-		list = append(list, fmt.Sprintf("deb %s%s %s-security main", option, security, Suite))
+		list = append(list, fmt.Sprintf("deb %s%s %s-security main", option, security, b.Suite))
 	}
 	return list
 }

@@ -30,7 +30,7 @@ func needBootstrap(t *testing.T) {
 
 func builder(mirror string) Builder {
 	s := apt.Sources{Mirror: mirror, Security: apt.DefaultSecurity, Keyring: apt.DefaultKeyring}
-	return Builder{Sources: func() apt.Sources { return s }}
+	return Builder{Suite: Stable, Sources: func() apt.Sources { return s }}
 }
 
 func TestKeyFollowsWhatIsMade(t *testing.T) {
@@ -41,11 +41,18 @@ func TestKeyFollowsWhatIsMade(t *testing.T) {
 	if b := builder("http://mirror.example/debian").Key(); b == a {
 		t.Error("another mirror is the same image")
 	}
+	more := builder("http://deb.debian.org/debian")
+	more.More = []string{"tmux"}
+	other := builder("http://deb.debian.org/debian")
+	other.Suite = "bookworm"
+	if a == more.Key() || a == other.Key() {
+		t.Error("other packages or another suite are the same image")
+	}
 }
 
 func TestStagesAreReported(t *testing.T) {
 	var got []string
-	s := &stages{report: func(p banger.Progress) {
+	s := &stages{suite: "trixie", report: func(p banger.Progress) {
 		if p.Stage != "image" || p.Total != 7 || p.Bytes {
 			t.Errorf("%+v", p)
 		}
@@ -106,7 +113,7 @@ func TestHooksFinishARoot(t *testing.T) {
 		}
 	}
 	mirror := "http://mirror.example/it's $(touch " + root + "/hacked)"
-	script := hooks(apt.Sources{Mirror: mirror, Security: "http://security.example"})
+	script := Builder{Suite: Stable}.hooks(apt.Sources{Mirror: mirror, Security: "http://security.example"})
 	if err := os.MkdirAll(filepath.Join(root, "var/lib/dpkg"), 0o755); err != nil {
 		t.Fatal(err)
 	}

@@ -7,12 +7,12 @@ import (
 )
 
 // hooks is the shell script that finishes the image; $1 is its root.
-func hooks(s apt.Sources) string {
+func (b Builder) hooks(s apt.Sources) string {
 	return strings.Join([]string{
 		"set -eu",
 		identity,
 		units,
-		"printf '%s\\n' " + quoteAll(lines(guestSources(s), guestKeyring)) + ` > "$1/etc/apt/sources.list"`,
+		"printf '%s\\n' " + quoteAll(b.lines(guestSources(s), guestKeyring)) + ` > "$1/etc/apt/sources.list"`,
 		leftovers,
 	}, "\n")
 }

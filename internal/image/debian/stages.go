@@ -20,6 +20,7 @@ var messages = [...]struct{ begins, message string }{
 
 // stages reports what mmdebstrap says on stderr.
 type stages struct {
+	suite  string
 	report banger.ProgressFunc
 	line   []byte
 }
@@ -44,7 +45,7 @@ func (s *stages) say(line string) {
 	for i, m := range messages {
 		if strings.HasPrefix(line, m.begins) {
 			s.report.Report(banger.Progress{
-				Stage: "image", Message: "bootstrap Debian " + Suite + ": " + m.message,
+				Stage: "image", Message: "bootstrap Debian " + s.suite + ": " + m.message,
 				Done: int64(i), Total: int64(len(messages)),
 			})
 		}

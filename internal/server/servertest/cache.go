@@ -14,6 +14,16 @@ type Images []banger.Image
 // List is server.Images's.
 func (i Images) List(context.Context) ([]banger.Image, error) { return i, nil }
 
+// Catalog is server.Images's: it has each image by its name.
+func (i Images) Catalog(context.Context) ([]banger.CatalogImage, error) {
+	var list []banger.CatalogImage
+	for _, img := range i {
+		entry := banger.CatalogEntry{Name: img.Name, Description: "a test's", Source: "debian:trixie", Packages: []string{"tmux"}, Kernel: img.Kernel}
+		list = append(list, banger.CatalogImage{CatalogEntry: entry, Image: &img})
+	}
+	return list, nil
+}
+
 // Lookup is server.Images's, of a cache that asks the registry example.org.
 func (i Images) Lookup(ref string) (*banger.Image, []string, error) {
 	for _, img := range i {

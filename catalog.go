@@ -1,0 +1,76 @@
+package banger
+
+import (
+	"regexp"
+	"strings"
+)
+
+// CatalogEntry is an image that can be had by a name of its own.
+type CatalogEntry struct {
+	Name        string   `json:"name"`
+	Description string   `json:"description"`
+	Source      string   `json:"source"`             // oci:REFERENCE, or debian:SUITE
+	Packages    []string `json:"packages,omitempty"` // of a Debian, beside those that it has anyway
+	Kernel      string   `json:"kernel,omitempty"`   // of VMs that name none; "": the default one
+}
+
+// CatalogImage is an entry, and the image that its name stands for if it is here.
+type CatalogImage struct {
+	CatalogEntry
+	Image *Image `json:"image"`
+}
+
+// The beginnings of a source.
+const (
+	sourceOCI    = "oci:"
+	sourceDebian = "debian:"
+)
+
+// Reference is what the source names in a registry.
+func (e CatalogEntry) Reference() (ref string, ok bool) {
+	return strings.CutPrefix(e.Source, sourceOCI)
+}
+
+// Suite is the release of Debian that the source names.
+func (e CatalogEntry) Suite() (suite string, ok bool) {
+	return strings.CutPrefix(e.Source, sourceDebian)
+}
+
+var (
+	imageNameRE = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,127}$`)
+	suiteRE     = regexp.MustCompile(`^[a-z][a-z0-9-]{0,63}$`)
+	packageRE   = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{1,127}$`)
+)
+
+// IsImageName says whether an image can have this local name. None is a part of
+// a path, or has an '@' or ':', as references and digests have.
+func IsImageName(name string) bool { return imageNameRE.MatchString(name) }
+
+// ValidateImageName is IsImageName, for people.
+func ValidateImageName(name string) error {
+	if IsImageName(name) {
+		return nil
+	}
+	return Errorf(KindInvalid, "%q cannot be an image's name: use 1 to 128 of a-z, 0-9, '.', '_' and '-', beginning with a letter or a digit", name)
+}
+
+// ValidateSource says what is wrong with the source of an entry. Whether there is
+// such an image, a pull finds out.
+func ValidateSource(source string) error {
+	e := CatalogEntry{Source: source}
+	if ref, ok := e.Reference(); ok && ref != "" && len(ref) <= 4096 && !strings.ContainsFunc(ref, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
+		return nil
+	}
+	if suite, ok := e.Suite(); ok && suiteRE.MatchString(suite) {
+		return nil
+	}
+	return Errorf(KindInvalid, "%q must be oci: and a reference, such as oci:alpine:3, or debian: and a release, such as debian:trixie", source)
+}
+
+// ValidatePackage says whether a package of Debian's can have this name.
+func ValidatePackage(name string) error {
+	if packageRE.MatchString(name) {
+		return nil
+	}
+	return Errorf(KindInvalid, "%q is no name of a package", name)
+}
