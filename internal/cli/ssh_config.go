@@ -11,11 +11,11 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/google/renameio/v2"
 	"github.com/spf13/cobra"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/replace"
 )
 
 type sshConfigOptions struct{ install, uninstall bool }
@@ -80,7 +80,7 @@ func (a *app) installSSHConfig(l paths.Layout, config string) error {
 	if err := os.MkdirAll(l.SSH(), 0o700); err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(l.SSHConfig(), []byte(config), 0o600); err != nil {
+	if err := replace.File(l.SSHConfig(), []byte(config), 0o600); err != nil {
 		return err
 	}
 	file, err := a.userSSHConfig()
@@ -168,7 +168,7 @@ func replaceUserFile(file string, content []byte, mode fs.FileMode) error {
 	if target, err := filepath.EvalSymlinks(file); err == nil {
 		file = target
 	}
-	return renameio.WriteFile(file, content, mode, renameio.IgnoreUmask())
+	return replace.File(file, content, mode)
 }
 
 // withoutLine is text without those of its lines that are line.

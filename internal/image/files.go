@@ -9,10 +9,9 @@ import (
 	"path/filepath"
 	"regexp"
 
-	"github.com/google/renameio/v2"
-
 	"banger.dev/banger"
 	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/replace"
 )
 
 // manifestVersion counts incompatible changes of manifest.json.
@@ -128,7 +127,7 @@ func writeJSON(path string, value any) error {
 	if err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(path, append(b, '\n'), 0o644, renameio.IgnoreUmask()); err != nil {
+	if err := replace.File(path, append(b, '\n'), 0o644); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(path))

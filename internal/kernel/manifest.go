@@ -9,9 +9,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/google/renameio/v2"
-
 	"banger.dev/banger"
+	"banger.dev/banger/internal/replace"
 )
 
 // Names in a kernel's directory.
@@ -112,7 +111,7 @@ func (s *Store) writeRef(r ref) error {
 	if err != nil {
 		return err
 	}
-	if err := renameio.WriteFile(s.refFile(), append(data, '\n'), 0o644, renameio.IgnoreUmask()); err != nil {
+	if err := replace.File(s.refFile(), append(data, '\n'), 0o644); err != nil {
 		return err
 	}
 	return syncDir(filepath.Dir(s.refFile()))

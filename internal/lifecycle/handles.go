@@ -7,6 +7,7 @@ import (
 	"os"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/replace"
 )
 
 // writeHandles replaces a VM's handles.json.
@@ -15,7 +16,7 @@ func (m *Manager) writeHandles(id string, h banger.Handles) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(m.files(id).Handles(), append(b, '\n'))
+	return replace.File(m.files(id).Handles(), append(b, '\n'), 0o600)
 }
 
 // readHandles reads handles.json; nil where there is none or none that can be read.

@@ -11,6 +11,7 @@ import (
 	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/monitor"
 	"banger.dev/banger/internal/network"
+	"banger.dev/banger/internal/replace"
 	"banger.dev/banger/internal/vmm"
 )
 
@@ -58,7 +59,7 @@ func (m *Manager) writeConfigDisk(rec banger.Record, image banger.Image) error {
 	if err != nil {
 		return err
 	}
-	return replaceFile(m.files(rec.ID).ConfigDisk(), b)
+	return replace.File(m.files(rec.ID).ConfigDisk(), b, 0o600)
 }
 
 // order is all that the monitor is told.

@@ -12,6 +12,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/monitor"
+	"banger.dev/banger/internal/replace"
 )
 
 // recoverTimeout is each VM's own deadline when the daemon starts: one that
@@ -112,7 +113,7 @@ func (m *Manager) adopt(ctx context.Context, rec banger.Record) error {
 	if status.Ready {
 		m.tellStartedIfUntold(ctx, rec, status)
 	}
-	return nil
+	return replace.Sweep(m.files(rec.ID).Handles()) // of daemons that were killed
 }
 
 // sweep removes the socket directories of VMs that are no more. Directories

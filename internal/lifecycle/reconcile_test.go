@@ -317,17 +317,32 @@ func TestHalfMadeFilesOfAVMThatIsNotAliveAreRemoved(t *testing.T) {
 		w.run("live")
 		dead, live := w.layout.VM(w.row("dead").ID), w.layout.VM(w.row("live").ID)
 		before := w.String()
-		kept := live.Exit() + ".tmp" // its monitor may be writing it
-		for _, path := range []string{dead.Handles() + ".tmp", dead.SSH() + ".new", filepath.Join(dead.Dir, ".new-123"), filepath.Join(dead.Dir, ".config.img99"), kept} {
+		kept := filepath.Join(live.Dir, ".exit.json77") // its monitor may be writing it
+		for _, path := range []string{filepath.Join(dead.Dir, ".handles.json77"), dead.SSH() + ".new", filepath.Join(dead.Dir, ".new-123"), filepath.Join(dead.Dir, ".config.img99"), kept} {
 			if err := os.WriteFile(path, []byte("half"), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		}
+		if err := os.WriteFile(filepath.Join(live.Dir, ".handles.json77"), nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 		if err := w.restart(); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.Remove(kept); err != nil {
+		if _, err := os.Stat(filepath.Join(live.Dir, ".handles.json77")); err == nil {
+			t.Error("what a daemon that was killed was writing of a live VM is still there")
+		}
+		if _, err := os.Stat(kept); err != nil {
 			t.Errorf("a file of a live VM: %v", err)
+		}
+		if _, _, err := w.Kill(t.Context(), "live"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := os.Stat(kept); err == nil {
+			t.Error("what was half-made of a VM outlives its run")
+		}
+		if _, _, err := w.Start(t.Context(), "live", lifecycle.StartOptions{}, nil); err != nil {
+			t.Fatal(err)
 		}
 		w.same(before)
 	})

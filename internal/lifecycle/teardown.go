@@ -39,7 +39,7 @@ func (m *Manager) teardown(ctx context.Context, id string) error {
 		steps.Step{Name: "teardown.processes", Do: func(ctx context.Context) error { return m.endProcesses(ctx, id, false) }},
 		steps.Step{Name: "teardown.sockets", Do: func(context.Context) error { return os.RemoveAll(files.Run) }},
 		steps.Step{Name: "teardown.handles", Do: func(context.Context) error {
-			return errors.Join(removeFile(temporary(files.Handles())), removeFile(files.Handles()))
+			return errors.Join(m.sweepHalfMade(id), removeFile(files.Handles()))
 		}},
 	)
 	m.mu.Lock()

@@ -24,7 +24,7 @@ func (m *monitor) writeMetrics(ended *time.Time) {
 	m.metricsMu.Lock()
 	defer m.metricsMu.Unlock()
 	s := m.status()
-	err := replaceFile(m.order.Files.Metrics(), Metrics{
+	err := writeJSON(m.order.Files.Metrics(), Metrics{
 		Started: s.Started, Boots: s.Boots, Phases: s.Phases,
 		Sessions: m.sessions.Load(), Streams: m.streams.Load(), Ended: ended,
 	})

@@ -19,6 +19,7 @@ import (
 	"banger.dev/banger/internal/guest"
 	"banger.dev/banger/internal/network/user"
 	"banger.dev/banger/internal/publish"
+	"banger.dev/banger/internal/replace"
 	"banger.dev/banger/internal/vmm"
 )
 
@@ -419,25 +420,16 @@ func (m *monitor) control(ch *channel) guest.Control {
 // writeExit leaves exit.json.
 func (m *monitor) writeExit(exit Exit) error {
 	m.log.Info("the VM has ended", "reason", exit.Reason, "detail", exit.Detail)
-	return replaceFile(m.order.Files.Exit(), exit)
+	return writeJSON(m.order.Files.Exit(), exit)
 }
 
-// replaceFile writes v as JSON: temp, sync, rename. The temporary file has one
-// name, so that whoever is killed here leaves nothing that piles up; the VM's
-// lock makes this process the only one.
-func replaceFile(path string, v any) error {
-	f, err := os.OpenFile(path+".tmp", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+// writeJSON replaces a file of the VM's.
+func writeJSON(path string, v any) error {
+	b, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
-	err = errors.Join(json.NewEncoder(f).Encode(v), f.Sync(), f.Close())
-	if err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return nil
+	return replace.File(path, append(b, '\n'), 0o600)
 }
 
 // ReadExit reads how the last run of a VM ended.

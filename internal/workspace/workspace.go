@@ -18,6 +18,7 @@ import (
 	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/guest"
 	"banger.dev/banger/internal/ipc"
+	"banger.dev/banger/internal/replace"
 )
 
 // VM is the guest that a workspace is in.
@@ -97,11 +98,7 @@ func (s slot) save(st state) error {
 	if err := os.MkdirAll(s.dir, 0o700); err != nil {
 		return err
 	}
-	next := s.file() + ".new"
-	if err := os.WriteFile(next, b, 0o600); err != nil {
-		return err
-	}
-	return os.Rename(next, s.file())
+	return replace.File(s.file(), b, 0o600)
 }
 
 // find gives the workspace at a path of the guest, or the only one.

@@ -49,6 +49,7 @@ type home struct {
 	dir    string
 	layout paths.Layout
 	faults fault.Dir
+	temp   string // $TMPDIR of all its processes
 	auto   client.Autostart
 	other  banger.Detail // the bystander as it was at first
 	before []string      // the inventory with nothing but the bystander
@@ -61,7 +62,7 @@ func newHome(t *testing.T, w world) *home {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &home{world: w, dir: filepath.Join(dir, "h"), faults: fault.Dir(filepath.Join(dir, "f"))}
+	h := &home{world: w, dir: filepath.Join(dir, "h"), faults: fault.Dir(filepath.Join(dir, "f")), temp: filepath.Join(dir, "t")}
 	t.Cleanup(func() {
 		if err := h.end(); err != nil {
 			t.Error(err)
@@ -81,7 +82,7 @@ func newHome(t *testing.T, w world) *home {
 }
 
 func (h *home) open() error {
-	env := map[string]string{"BANGER_HOME": h.dir, "BANGER_CACHE": h.cache, fault.Variable: string(h.faults), "HOME": h.dir}
+	env := map[string]string{"BANGER_HOME": h.dir, "BANGER_CACHE": h.cache, fault.Variable: string(h.faults), "HOME": h.dir, "TMPDIR": h.temp}
 	h.auto = client.Autostart{Binary: h.bangerd}
 	for name, value := range env {
 		h.auto.Environ = append(h.auto.Environ, name+"="+value)
@@ -90,8 +91,10 @@ func (h *home) open() error {
 	if h.layout, err = paths.FromEnv(func(name string) string { return env[name] }); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(string(h.faults), 0o700); err != nil {
-		return err
+	for _, dir := range []string{string(h.faults), h.temp} {
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			return err
+		}
 	}
 	if h.cache == "" {
 		if err := fillCache(h.layout.Cache); err != nil {
@@ -124,11 +127,12 @@ func (h *home) end() error {
 	err := errors.Join(h.faults.Disarm(), h.delete(bystander, true))
 	_, stopped := ask(h, func(ctx context.Context, c *client.Client) (struct{}, error) { return struct{}{}, c.StopDaemon(ctx) })
 	return errors.Join(err, stopped, eventually(func() error {
-		left, err := h.processes()
-		if err == nil && len(left) > 0 {
-			err = fmt.Errorf("still there when all has ended: %v", left)
+		processes, err := h.processes()
+		files, other := h.temporary()
+		if left := append(processes, files...); len(left) > 0 {
+			return fmt.Errorf("still there when all has ended: %v", left)
 		}
-		return err
+		return errors.Join(err, other)
 	}))
 }
 

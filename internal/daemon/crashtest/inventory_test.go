@@ -4,6 +4,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -16,7 +17,7 @@ import (
 // itself and what it writes to at any time are left out. It is sorted.
 func (h *home) inventory() ([]string, error) {
 	var all []string
-	for _, part := range []func() ([]string, error){h.files, h.sockets, h.processes, h.mounts, h.loops, links, namespaces} {
+	for _, part := range []func() ([]string, error){h.files, h.temporary, h.sockets, h.processes, h.mounts, h.loops, links, namespaces} {
 		found, err := part()
 		if err != nil {
 			return nil, err
@@ -43,6 +44,11 @@ func (h *home) files() (found []string, err error) {
 		return err
 	})
 	return found, err
+}
+
+// temporary are the files in $TMPDIR, where nothing of banger's should ever be.
+func (h *home) temporary() ([]string, error) {
+	return named(h.temp, "temporary", regexp.MustCompile(``))
 }
 
 // sockets are those that somebody listens on, whether they have a file or not.
@@ -87,19 +93,22 @@ func (h *home) loops() (found []string, err error) {
 	return found, err
 }
 
-// links are network links with names that are banger's.
-func links() ([]string, error) { return named("/sys/class/net", "link", "bng-") }
+// ofVM is the name of a network link or namespace of a VM's.
+var ofVM = regexp.MustCompile(`^bng-[0-9a-f]{8}$`)
+
+// links are network links with such names.
+func links() ([]string, error) { return named("/sys/class/net", "link", ofVM) }
 
 // namespaces are the network namespaces that have been given such names.
-func namespaces() ([]string, error) { return named("/run/netns", "namespace", "bng-") }
+func namespaces() ([]string, error) { return named("/run/netns", "namespace", ofVM) }
 
-func named(dir, kind, prefix string) (found []string, err error) {
+func named(dir, kind string, pattern *regexp.Regexp) (found []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if os.IsNotExist(err) {
 		return nil, nil
 	}
 	for _, e := range entries {
-		if strings.HasPrefix(e.Name(), prefix) {
+		if pattern.MatchString(e.Name()) {
 			found = append(found, kind+" "+e.Name())
 		}
 	}
