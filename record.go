@@ -11,6 +11,7 @@ type Record struct {
 	Spec         Spec
 	Intent       Intent
 	Creating     bool   // its create has not finished; a crash leaves it so
+	Deleting     bool   // its delete has begun to remove files, and is not taken back
 	ImageDigest  string // "" until the create has resolved it
 	KernelDigest string
 	Machine      MachineIdentity

@@ -45,6 +45,9 @@ func (m *Manager) Await(ctx context.Context, ref string, until Condition) (vm ba
 		if m.is(vm, until) {
 			return vm, true, nil
 		}
+		if err := m.unfinished(ctx, rec); err != nil {
+			return vm, false, err
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

@@ -54,6 +54,9 @@ func (m *Manager) Console(ctx context.Context, ref string, opts ConsoleOptions) 
 	if err != nil {
 		return nil, err
 	}
+	if err := m.unfinished(ctx, rec); err != nil {
+		return nil, err
+	}
 	files, err := logFiles(m.files(rec.ID), opts.Source)
 	if err != nil {
 		return nil, err

@@ -12,7 +12,8 @@ import (
 
 // Delete removes a VM and all that is its own. It works from every state; a
 // running one, or one that is being started, needs force. A VM still being
-// created is cancelled first.
+// created is cancelled first. Once files have gone the row says so: whoever
+// comes upon a delete that was cut off finishes it.
 func (m *Manager) Delete(ctx context.Context, ref string, force bool) (banger.VM, Outcome, error) {
 	rec, err := m.lookup(ctx, ref)
 	if err != nil {
@@ -32,7 +33,7 @@ func (m *Manager) Delete(ctx context.Context, ref string, force bool) (banger.VM
 			WithNext("banger vm delete --force %s", rec.Name)
 	}
 	if err := m.discard(ctx, rec); err != nil {
-		return banger.VM{}, Outcome{}, fmt.Errorf("delete VM %s: %w", rec.Name, err)
+		return banger.VM{}, Outcome{}, banger.Errorf(banger.KindOf(err), "delete VM %s: %w", rec.Name, err).WithNext("banger vm delete %s", rec.Name)
 	}
 	return last, Outcome{Changed: true}, nil
 }
@@ -78,9 +79,10 @@ func (m *Manager) seize(ctx context.Context, rec banger.Record, force bool) (unl
 	return m.acquire(ctx, rec)
 }
 
-// discard removes a VM: its kernel objects, its files, then its row, so that a
-// crash in between leaves a row to go on from. It is idempotent. The caller
-// holds the VM's lock.
+// discard removes a VM: its kernel objects, its files, then its row. Until the
+// row is marked the VM is whole; from then on nothing takes the delete back, and
+// the row is there to go on from. It is idempotent. The caller holds the VM's
+// lock.
 func (m *Manager) discard(ctx context.Context, rec banger.Record) error {
 	if !banger.IsID(rec.ID) { // without one, the directory of "it" would be that of all VMs
 		return fmt.Errorf("a VM is to be removed that has no id but %q", rec.ID)
@@ -92,6 +94,7 @@ func (m *Manager) discard(ctx context.Context, rec banger.Record) error {
 		return err
 	}
 	return m.Steps.Run(ctx, rec.ID,
+		steps.Step{Name: "delete.mark", Do: func(ctx context.Context) error { return m.Rows.MarkDeleting(ctx, rec.ID) }},
 		steps.Step{Name: "delete.files", Do: func(context.Context) error {
 			return errors.Join(m.unlinkKeys(rec), os.RemoveAll(m.files(rec.ID).Dir), m.release(rec.ID))
 		}},
@@ -120,4 +123,26 @@ func (m *Manager) isDeleting(id string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.deleting[id]
+}
+
+// unfinished is the error of a verb on a VM whose delete was cut off; nil on any
+// other, also on one that somebody has in hand.
+func (m *Manager) unfinished(ctx context.Context, rec banger.Record) error {
+	if !rec.Deleting {
+		return nil
+	}
+	unlock, ok := m.locks.tryLock(rec.ID)
+	if !ok {
+		return nil
+	}
+	defer unlock()
+	if !m.refresh(ctx, &rec) {
+		return nil
+	}
+	return errDeleting(rec)
+}
+
+func errDeleting(rec banger.Record) error {
+	return banger.Errorf(banger.KindConflict, "VM %s is being deleted, and what is left of it could not be removed yet", rec.Name).
+		WithNext("banger vm delete %s", rec.Name)
 }

@@ -83,6 +83,10 @@ func (m *Manager) locked(ctx context.Context, ref string) (banger.Record, func()
 		}
 		return rec, nil, err
 	}
+	if rec.Deleting {
+		unlock()
+		return rec, nil, errDeleting(rec)
+	}
 	return rec, unlock, nil
 }
 

@@ -21,7 +21,10 @@ type Rows interface {
 	// an event without a type is none.
 	Update(ctx context.Context, id string, change func(*banger.Record) error, tell ...func(after banger.Record) banger.Event) (banger.Record, error)
 	Delete(ctx context.Context, id string, tell ...func(last banger.Record) banger.Event) error // nil if it is gone
-	Get(ctx context.Context, owner int, id string) (banger.Record, error)                       // KindNotFound
+	// MarkDeleting makes a record's Deleting true, also of one that is Damaged; nil
+	// if it is gone.
+	MarkDeleting(ctx context.Context, id string) error
+	Get(ctx context.Context, owner int, id string) (banger.Record, error) // KindNotFound
 	// Find is those that ref may mean: the one of that name, and those whose ids
 	// begin so. Like Get it does not take longer where there are more.
 	Find(ctx context.Context, owner int, ref string) ([]banger.Record, error)
@@ -146,7 +149,7 @@ type Manager struct {
 	seen     map[string]monitor.Status          // last status of each live VM, by id
 	unlike   map[string]string                  // why a live VM's published ports are not its row's, by id
 	watched  map[string]bool                    // a watcher follows this VM
-	deleting map[string]bool                    // its files are going, its row is still there
+	deleting map[string]bool                    // a verb is removing it, its row is still there
 }
 
 // New makes a Manager; Reconcile must be called before anything else.

@@ -71,11 +71,11 @@ func (m *Manager) look(ctx context.Context, rec banger.Record) (banger.VM, bool)
 		// So looks a VM that is being deleted, and one whose row was read before the
 		// end of its create or delete. In this order: a row goes before its VM is no
 		// longer being deleted.
-		creating := rec.Creating
+		read := rec
 		if m.isDeleting(rec.ID) || !m.refresh(ctx, &rec) {
 			return banger.VM{}, false
 		}
-		if rec.Creating == creating {
+		if rec.Creating == read.Creating && rec.Deleting == read.Deleting {
 			return vm, true
 		}
 	}
@@ -158,6 +158,8 @@ func (m *Manager) brokenBy(rec banger.Record) breakage {
 	system := exists(files.SystemDisk(m.Disks.Ext()))
 	work := rec.Spec.Work == 0 || exists(files.WorkDisk(m.Disks.Ext()))
 	switch {
+	case rec.Deleting:
+		return breakage{why: "it is being deleted, and what is left of it could not be removed yet", next: giveUp}
 	case rec.Damaged != "":
 		return breakage{why: "its row in the database cannot be read (" + rec.Damaged + ")", next: giveUp}
 	case rec.Creating:

@@ -21,7 +21,8 @@ const recoverTimeout = 5 * time.Second
 
 // Reconcile brings rows and host together after whatever happened while no
 // daemon ran: a live VM is kept and watched, any other demoted to stopped and
-// torn down, a cut-off create and an ended ephemeral VM deleted. Errors of
+// torn down, a cut-off create undone, a cut-off delete finished, an ended
+// ephemeral VM deleted. Errors of
 // single VMs are joined; none stops the others.
 func (m *Manager) Reconcile(ctx context.Context) error {
 	all, err := m.Rows.List(ctx, m.Owner)
@@ -49,6 +50,9 @@ func (m *Manager) recover(ctx context.Context, rec banger.Record) error {
 		return err
 	}
 	defer unlock()
+	if rec.Deleting {
+		return m.discard(ctx, rec)
+	}
 	if rec.Damaged != "" {
 		return nil // nothing is done by what cannot be read; list says so, and delete works
 	}

@@ -86,7 +86,8 @@ func (m *Manager) lockEnded(id string) (unlock func()) {
 // settleIfFree settles a VM that has ended unseen, unless a verb has it in
 // hand. It returns false when the VM is no more.
 func (m *Manager) settleIfFree(ctx context.Context, rec *banger.Record) bool {
-	if rec.Creating || !exists(m.files(rec.ID).Handles()) && !m.isOver(*rec) || m.alive(rec.ID) {
+	over := m.isOver(*rec)
+	if !over && (rec.Creating || !exists(m.files(rec.ID).Handles()) || m.alive(rec.ID)) {
 		return true
 	}
 	unlock, ok := m.locks.tryLock(rec.ID)
@@ -101,25 +102,28 @@ func (m *Manager) settleIfFree(ctx context.Context, rec *banger.Record) bool {
 	return remains
 }
 
-// settle settles a VM and deletes it if it is ephemeral and has ended; then
-// remains is false. vm is what it was before that. The caller holds the VM's lock.
+// settle settles a VM and deletes it if it is over; then remains is false. vm is
+// what it was before that. The caller holds the VM's lock.
 func (m *Manager) settle(ctx context.Context, rec *banger.Record) (vm banger.VM, remains bool) {
-	m.settleLocked(ctx, rec, monitor.ReasonMonitorDied)
+	if !rec.Deleting {
+		m.settleLocked(ctx, rec, monitor.ReasonMonitorDied)
+	}
 	vm = m.observe(*rec)
 	if !m.isOver(*rec) {
 		return vm, true
 	}
 	if err := m.discard(ctx, *rec); err != nil {
-		m.Log.ErrorContext(ctx, "delete an ended VM", "vm", rec.Name, "err", err)
+		m.Log.ErrorContext(ctx, "delete what is left of a VM", "vm", rec.Name, "err", err)
 		return vm, true
 	}
 	return vm, false
 }
 
-// isOver says whether an ephemeral VM has had its run: what is left of it is to
-// be deleted, also by whoever finds it after a delete that failed.
+// isOver says whether what is left of a VM is to be deleted, by whoever finds it:
+// its delete was cut off, or it is ephemeral and has had its run. Neither is ever
+// taken back, so that an older reading of the row is as good.
 func (m *Manager) isOver(rec banger.Record) bool {
-	return rec.Spec.Ephemeral && rec.LastExit != nil && !m.alive(rec.ID)
+	return rec.Deleting || rec.Spec.Ephemeral && rec.LastExit != nil && !m.alive(rec.ID)
 }
 
 // settleLocked records how a VM that is not alive any more ended and removes

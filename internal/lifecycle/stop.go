@@ -97,7 +97,7 @@ func (m *Manager) Kill(ctx context.Context, ref string) (banger.VM, Outcome, err
 	}
 	if got == already {
 		if vm, rests := m.atRest(ctx, rec); rests {
-			return vm, Outcome{}, nil
+			return vm, Outcome{}, m.unfinished(ctx, rec)
 		}
 	}
 	if err := m.Steps.Run(ctx, rec.ID, m.wantStopped("kill.intent", &rec)); err != nil {

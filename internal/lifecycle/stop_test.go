@@ -2,6 +2,7 @@ package lifecycle_test
 
 import (
 	"context"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -282,6 +283,7 @@ func TestDeleteByForceWorksFromEveryStateAndLeavesNothing(t *testing.T) {
 		before := w.String()
 		for state, reach := range w.states() {
 			undo := reach("a")
+			w.setFault(nil)
 			if _, out, err := w.Delete(t.Context(), "a", true); err != nil || !out.Changed {
 				t.Errorf("%s: %+v, %v", state, out, err)
 			}
@@ -386,11 +388,19 @@ func (w *world) states() map[string]func(name string) (undo func()) {
 			w.setFault(nil)
 			return func() {}
 		},
+		"half deleted": func(name string) func() {
+			w.create(name)
+			w.failAt("delete.row")
+			if _, _, err := w.Delete(ctx, name, false); !errors.Is(err, errFault) {
+				w.t.Fatalf("delete: %v", err)
+			}
+			return func() { w.setFault(nil) }
+		},
 	}
 }
 
 func TestEveryVerbInEveryState(t *testing.T) {
-	shown := map[string]string{"booting": "running", "cut off": "broken"}
+	shown := map[string]string{"booting": "running", "cut off": "broken", "half deleted": "broken"}
 	want := map[string]map[string]string{ // state → verb → what it does, and the state after
 		"creating": {
 			"start": "conflict creating", "stop": "conflict creating", "kill": "conflict creating",
@@ -437,6 +447,13 @@ func TestEveryVerbInEveryState(t *testing.T) {
 		"cut off": {
 			"start": "conflict broken", "stop": "unchanged broken", "kill": "unchanged broken",
 			"delete": "changed gone", "delete --force": "changed gone", "create": "conflict broken",
+			"set": "conflict broken", "set --image": "conflict broken",
+			"restart": "conflict broken", "pause": "conflict broken", "resume": "conflict broken",
+			"reset": "conflict broken", "reset --force": "conflict broken",
+		},
+		"half deleted": {
+			"start": "conflict broken", "stop": "conflict broken", "kill": "conflict broken",
+			"delete": "internal broken", "delete --force": "internal broken", "create": "conflict broken",
 			"set": "conflict broken", "set --image": "conflict broken",
 			"restart": "conflict broken", "pause": "conflict broken", "resume": "conflict broken",
 			"reset": "conflict broken", "reset --force": "conflict broken",

@@ -510,6 +510,11 @@ func (r rows) Delete(ctx context.Context, id string, tell ...func(banger.Record)
 	return r.DB.Delete(ctx, id, tell...)
 }
 
+func (r rows) MarkDeleting(ctx context.Context, id string) error {
+	r.w.locks.IO("a mark")
+	return r.DB.MarkDeleting(ctx, id)
+}
+
 func (r rows) Get(ctx context.Context, owner int, id string) (banger.Record, error) {
 	defer r.read("get")
 	rec, err := r.DB.Get(ctx, owner, id)

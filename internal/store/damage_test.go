@@ -101,7 +101,7 @@ func TestDirectoryIsMissing(t *testing.T) {
 // What is in one row and cannot be read is that VM's misfortune alone: the row
 // is listed, is not changed, and can be removed.
 func TestDamagedRow(t *testing.T) {
-	for column, value := range map[string]string{"spec": `{"vcpus": `, "machine": "\x00", "created": "yesterday", "last_exit": "[]"} {
+	for column, value := range map[string]string{"spec": `{"vcpus": `, "machine": "\x00", "created": "yesterday", "last_exit": "[]", "deleting": "1", "image_digest": "sha256:00"} {
 		t.Run(column, func(t *testing.T) {
 			d := fresh(t)
 			bad, good := record(1, 1, "bad"), record(2, 1, "good")
@@ -115,7 +115,7 @@ func TestDamagedRow(t *testing.T) {
 				t.Fatalf("%+v, %v", all, err)
 			}
 			for _, r := range all {
-				if (r.Damaged != "") != (r.Name == "bad") {
+				if (r.Damaged != "") != (r.Name == "bad") || r.Deleting {
 					t.Errorf("%+v", r)
 				}
 			}
@@ -125,6 +125,12 @@ func TestDamagedRow(t *testing.T) {
 			}
 			if _, err := d.Update(t.Context(), good.ID, func(*banger.Record) error { return nil }); err != nil {
 				t.Error(err)
+			}
+			if err := d.MarkDeleting(t.Context(), bad.ID); err != nil {
+				t.Error(err)
+			}
+			if r, err := d.Get(t.Context(), 1, bad.ID); err != nil || !r.Deleting {
+				t.Errorf("%+v, %v", r, err)
 			}
 			if err := d.Delete(t.Context(), bad.ID); err != nil {
 				t.Error(err)

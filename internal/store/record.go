@@ -11,7 +11,9 @@ import (
 	"banger.dev/banger"
 )
 
-const columns = `id, owner, name, spec, intent, creating, image_digest, kernel_digest, machine, created, last_error, last_exit`
+const columns = `id, owner, name, spec, intent, creating, image_digest, kernel_digest, machine, created, last_error, last_exit, deleting`
+
+const placeholders = `?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?`
 
 // timeFormat is RFC 3339 of fixed width, so that text sorts as time does.
 const timeFormat = "2006-01-02T15:04:05.000000000Z"
@@ -27,7 +29,7 @@ func (d *DB) Insert(ctx context.Context, r banger.Record) error {
 		if err != nil {
 			return err
 		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO vms (`+columns+`) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`, values...)
+		_, err = tx.ExecContext(ctx, `INSERT INTO vms (`+columns+`) VALUES (`+placeholders+`)`, values...)
 		return err
 	})
 }
@@ -68,6 +70,15 @@ func (d *DB) Update(ctx context.Context, id string, change func(*banger.Record) 
 		return banger.Record{}, err
 	}
 	return after, nil
+}
+
+// MarkDeleting notes for ever that the VM with this id, if there is one, is being
+// deleted. Unlike Update it does so to a row that cannot be read too.
+func (d *DB) MarkDeleting(ctx context.Context, id string) error {
+	return d.write(ctx, "change", func(tx *sql.Tx) error {
+		_, err := tx.ExecContext(ctx, `UPDATE vms SET deleting = id WHERE id = ?`, id)
+		return err
+	})
 }
 
 // Delete removes the record with this id, if there is one. An event that tell
@@ -186,7 +197,7 @@ func replace(ctx context.Context, tx *sql.Tx, r banger.Record) error {
 	if err != nil {
 		return err
 	}
-	_, err = tx.ExecContext(ctx, `UPDATE vms SET (`+columns+`) = (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?) WHERE id = ?`,
+	_, err = tx.ExecContext(ctx, `UPDATE vms SET (`+columns+`) = (`+placeholders+`) WHERE id = ?`,
 		append(values, r.ID)...)
 	return err
 }
@@ -223,13 +234,16 @@ func encode(r banger.Record) ([]any, error) {
 		}
 		exit = sql.NullString{String: string(text), Valid: true}
 	}
-	creating := 0
+	creating, deleting := 0, ""
 	if r.Creating {
 		creating = 1
 	}
+	if r.Deleting {
+		deleting = r.ID
+	}
 	return []any{
 		r.ID, r.Owner, r.Name, string(spec), string(r.Intent), creating, r.ImageDigest, r.KernelDigest,
-		string(machine), r.Created.UTC().Format(timeFormat), r.LastError, exit,
+		string(machine), r.Created.UTC().Format(timeFormat), r.LastError, exit, deleting,
 	}, nil
 }
 
@@ -237,10 +251,10 @@ func encode(r banger.Record) ([]any, error) {
 // in Damaged: it is one VM's misfortune, and no other's.
 func decode(scan func(...any) error) (banger.Record, error) {
 	var r banger.Record
-	var spec, machine, created string
+	var spec, machine, created, deleting string
 	var exit sql.NullString
 	err := scan(&r.ID, &r.Owner, &r.Name, &spec, &r.Intent, &r.Creating, &r.ImageDigest, &r.KernelDigest,
-		&machine, &created, &r.LastError, &exit)
+		&machine, &created, &r.LastError, &exit, &deleting)
 	if err != nil {
 		return r, err
 	}
@@ -256,6 +270,12 @@ func decode(scan func(...any) error) (banger.Record, error) {
 	if exit.Valid {
 		r.LastExit = new(banger.LastExit)
 		unreadable("last exit", json.Unmarshal([]byte(exit.String), r.LastExit))
+	}
+	if r.Deleting = deleting == r.ID; !r.Deleting && deleting != "" {
+		unreadable("mark of being deleted", fmt.Errorf("it is %q", deleting))
+	}
+	if r.Creating && r.ImageDigest != "" { // both end with the create, and such a VM would be removed
+		unreadable("mark of being created", errors.New("it has an image"))
 	}
 	return r, nil
 }

@@ -39,7 +39,6 @@ func record(n int, owner int, name string) banger.Record {
 			VCPUs: 2, Memory: banger.GiB, Disk: banger.DefaultDisk, Image: "debian", Init: banger.InitAuto,
 			Net: banger.NetUser, VMM: banger.VMMAuto, Env: []string{"A=b c"}, Labels: map[string]string{"k": "é\n"},
 		},
-		ImageDigest: "sha256:00", KernelDigest: "sha256:11",
 		Machine: banger.MachineIdentity{MachineID: "aa", MAC: "02:00:00:00:00:01", Generation: 1<<63 + 1},
 		Created: time.Date(2025, 1, 2, 3, 4, 5, n, time.UTC),
 	}
@@ -335,5 +334,24 @@ func TestWhatIsAskedOfOneVMReadsNoOther(t *testing.T) {
 			}
 		}
 		rows.Close()
+	}
+}
+
+func TestMarkDeletingIsOfOneVMAndStays(t *testing.T) {
+	db := fresh(t)
+	a, b := record(1, 1, "a"), record(2, 1, "b")
+	insert(t, db, a)
+	insert(t, db, b)
+	for _, id := range []string{a.ID, a.ID, record(3, 1, "c").ID, ""} {
+		if err := db.MarkDeleting(t.Context(), id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := db.Update(t.Context(), a.ID, func(r *banger.Record) error { r.LastError = "x"; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	all, err := db.List(t.Context(), 1)
+	if err != nil || len(all) != 2 || !all[0].Deleting || all[1].Deleting {
+		t.Errorf("%+v, %v", all, err)
 	}
 }
