@@ -143,7 +143,7 @@ type Manager struct {
 	wg        sync.WaitGroup // watchers
 
 	mu       mutex
-	creating map[string]context.CancelCauseFunc // creates under way, by id, until their boot is over, and resets
+	creating map[string]context.CancelCauseFunc // creates under way, by id, until their boot is over, and pulls for other verbs
 	starting map[string]context.CancelCauseFunc // boots under way, by id
 	memory   map[string]banger.Bytes            // what VMs were started with, by id: those alive or starting, and some that were
 	seen     map[string]monitor.Status          // last status of each live VM, by id

@@ -64,19 +64,25 @@ func (m *Manager) mayReset(rec banger.Record, force bool) error {
 	return nil
 }
 
-// imageForReset is the image that a fresh system disk is laid over. It may have
-// to be pulled, and whoever deletes the VM does not wait for that.
+// imageForReset is the image that a fresh system disk is laid over.
 func (m *Manager) imageForReset(ctx context.Context, rec banger.Record, report banger.ProgressFunc) (image banger.Image, err error) {
-	ctx, done := m.begin(ctx, m.creating, rec.ID)
-	defer done()
-	err = m.Steps.Run(ctx, rec.ID, steps.Step{Name: "reset.image", Do: func(ctx context.Context) (err error) {
+	err = m.pulling(ctx, rec, steps.Step{Name: "reset.image", Do: func(ctx context.Context) (err error) {
 		image, err = m.imageOf(ctx, rec, report)
 		return err
 	}})
+	return image, err
+}
+
+// pulling does a step of a verb on a VM that may have to pull an image. Whoever
+// deletes the VM does not wait for that.
+func (m *Manager) pulling(ctx context.Context, rec banger.Record, step steps.Step) error {
+	ctx, done := m.begin(ctx, m.creating, rec.ID)
+	defer done()
+	err := m.Steps.Run(ctx, rec.ID, step)
 	if errors.Is(context.Cause(ctx), errDeleted) {
-		return image, banger.Errorf(banger.KindCancelled, "VM %s was deleted while it was being reset", rec.Name)
+		return banger.Errorf(banger.KindCancelled, "VM %s was deleted while its image was being fetched", rec.Name)
 	}
-	return image, plainStep(err)
+	return plainStep(err)
 }
 
 // imageOf is the image that a VM has, or, if that is in no cache any more, what

@@ -116,7 +116,7 @@ type setting struct {
 
 func (s *setting) run(ctx context.Context, report banger.ProgressFunc) error {
 	if s.change.Image != nil {
-		err := s.m.Steps.Run(ctx, s.rec.ID, steps.Step{Name: "set.image", Do: func(ctx context.Context) (err error) {
+		err := s.m.pulling(ctx, *s.rec, steps.Step{Name: "set.image", Do: func(ctx context.Context) (err error) {
 			s.image, err = s.m.Images.Resolve(ctx, *s.change.Image, report)
 			return err
 		}})

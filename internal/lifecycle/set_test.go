@@ -170,6 +170,25 @@ func TestAnImagesKernelIsThatOfItsVMs(t *testing.T) {
 	})
 }
 
+func TestDeleteDoesNotWaitForTheImageThatASetPulls(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.create("a")
+		defer w.images.hold()() // a registry that does not answer
+		set := begin(func() (r result) {
+			r.detail, r.out, r.err = w.Set(context.Background(), "a", lifecycle.Change{Image: ptr("debian")}, nil)
+			return r
+		})
+		pending(t, "the set that pulls", set)
+		if _, _, err := w.Delete(t.Context(), "a", false); err != nil {
+			t.Error(err)
+		}
+		r := <-set
+		wantKind(t, r.err, banger.KindCancelled)
+		wantWords(t, r.err.Error(), "VM a was deleted")
+		w.wantState("a", "gone")
+	})
+}
+
 func TestSetDoesWhatItCanWhileTheVMRuns(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.run("a")
