@@ -182,7 +182,7 @@ func sparseFile(name string) error {
 	if err != nil {
 		return err
 	}
-	for _, at := range []int64{0, 1 << 20, 5<<20 + 123} {
+	for _, at := range []int64{0, 1 << 20, 5 << 20} {
 		if _, err := f.WriteAt([]byte("data here"), at); err != nil {
 			return err
 		}
@@ -213,6 +213,50 @@ func TestSparseFilesStaySparse(t *testing.T) {
 		must(t, unix.Stat(to+name, &st))
 		if st.Blocks*512 > 1<<20 {
 			t.Errorf("%s takes %d bytes", name, st.Blocks*512)
+		}
+	}
+}
+
+func TestATeeGetsHolesAsZeros(t *testing.T) {
+	dir := t.TempDir()
+	must(t, sparseFile(dir+"/holes"))
+	want, err := os.ReadFile(dir + "/holes")
+	must(t, err)
+	var tee, archive bytes.Buffer
+	p := NewPacker(&archive)
+	p.Tee = func(_ string, size int64) io.Writer {
+		if size != int64(len(want)) {
+			t.Errorf("told of %d bytes", size)
+		}
+		return &tee
+	}
+	must(t, p.AddOne(open(t, dir), "holes", "holes"))
+	must(t, p.Close())
+	if !bytes.Equal(tee.Bytes(), want) || archive.Len() > 1<<20 {
+		t.Errorf("%d bytes of %d, in an archive of %d", tee.Len(), len(want), archive.Len())
+	}
+}
+
+// A file whose end does not come leaves nothing, short or long.
+func TestAFileThatIsCutShortLeavesNothing(t *testing.T) {
+	for _, size := range []int64{1 << 10, 1 << 20} {
+		dir := t.TempDir()
+		reader, w := io.Pipe()
+		done := make(chan error, 1)
+		go func() { done <- (&Unpacker{}).Unpack(open(t, dir), reader) }()
+		tw := tar.NewWriter(w)
+		must(t, tw.WriteHeader(&tar.Header{Name: "f", Typeflag: tar.TypeReg, Size: size, Mode: 0o600}))
+		_, err := tw.Write(make([]byte, size/2))
+		must(t, err)
+		if _, err := os.Lstat(dir + "/f"); size > copyBuffer && err == nil {
+			t.Error("half a file has its name already")
+		}
+		_ = w.Close()
+		if err := <-done; !errors.Is(err, io.ErrUnexpectedEOF) {
+			t.Errorf("got %v", err)
+		}
+		if all, _ := os.ReadDir(dir); len(all) != 0 {
+			t.Errorf("left: %v", all)
 		}
 	}
 }

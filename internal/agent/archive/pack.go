@@ -22,8 +22,8 @@ type Packer struct {
 	// Skip, if set, leaves out an entry by its name in the archive, and what is
 	// below it.
 	Skip func(name string) bool
-	// Tee, if set, gives a writer that gets the content of a regular file too; holes
-	// are not left out then.
+	// Tee, if set, gives a writer that gets the content of a regular file too, its
+	// holes as zeros.
 	Tee func(name string, size int64) io.Writer
 	// Skipped counts sockets, which no archive can hold.
 	Skipped int
@@ -160,16 +160,25 @@ func (p *Packer) file(dir *os.File, base string, hdr *tar.Header, st unix.Stat_t
 	if p.Xattrs {
 		hdr.PAXRecords = xattrsOf(f)
 	}
-	var out io.Writer = p.tar
+	tee := io.Discard
 	if p.Tee != nil {
-		out = io.MultiWriter(p.tar, p.Tee(hdr.Name, hdr.Size))
-	} else if parts := segments(f, now); parts != nil {
-		return p.sparse(f, hdr, parts)
+		tee = p.Tee(hdr.Name, hdr.Size)
+	}
+	if parts := segments(f, now); parts != nil {
+		return p.sparse(f, hdr, parts, tee)
 	}
 	if err := p.tar.WriteHeader(hdr); err != nil {
 		return err
 	}
-	return p.copy(out, io.LimitReader(f, hdr.Size), hdr.Name, hdr.Size)
+	return p.copy(both(p.tar, tee), io.LimitReader(f, hdr.Size), hdr.Name, hdr.Size)
+}
+
+// both writes to w and, should anybody want it, to tee.
+func both(w, tee io.Writer) io.Writer {
+	if tee == io.Discard {
+		return w
+	}
+	return io.MultiWriter(w, tee)
 }
 
 // copy writes size bytes; a file that has become shorter meanwhile is an error.

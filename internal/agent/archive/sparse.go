@@ -63,18 +63,18 @@ func segments(f *os.File, st unix.Stat_t) []segment {
 
 // sparse packs the segments of a file in the form that GNU tar calls 0.1. The
 // header is written here because archive/tar reads this form and does not
-// write it.
-func (p *Packer) sparse(f *os.File, hdr *tar.Header, parts []segment) error {
+// write it. The tee gets the holes too.
+func (p *Packer) sparse(f *os.File, hdr *tar.Header, parts []segment, tee io.Writer) error {
 	if err := p.tar.Flush(); err != nil {
 		return err
 	}
-	total, held := int64(0), make([]string, 0, 2*len(parts))
+	total, end, held := int64(0), int64(0), make([]string, 0, 2*len(parts)+2)
 	for _, s := range parts {
-		total += s.length
+		total, end = total+s.length, s.offset+s.length
 		held = append(held, strconv.FormatInt(s.offset, 10), strconv.FormatInt(s.length, 10))
 	}
-	if len(parts) == 0 {
-		held = []string{strconv.FormatInt(hdr.Size, 10), "0"}
+	if end < hdr.Size { // GNU tar makes no hole at the end without this
+		held = append(held, strconv.FormatInt(hdr.Size, 10), "0")
 	}
 	records := [][2]string{
 		{"GNU.sparse.size", strconv.FormatInt(hdr.Size, 10)},
@@ -97,13 +97,35 @@ func (p *Packer) sparse(f *os.File, hdr *tar.Header, parts []segment) error {
 	if _, err := p.out.Write(head); err != nil {
 		return err
 	}
+	at := int64(0)
 	for _, s := range parts {
-		if err := p.copy(p.out, io.NewSectionReader(f, s.offset, s.length), hdr.Name, s.length); err != nil {
+		if err := p.zeros(tee, s.offset-at); err != nil {
 			return err
 		}
+		if err := p.copy(both(p.out, tee), io.NewSectionReader(f, s.offset, s.length), hdr.Name, s.length); err != nil {
+			return err
+		}
+		at = s.offset + s.length
+	}
+	if err := p.zeros(tee, hdr.Size-at); err != nil {
+		return err
 	}
 	_, err := p.out.Write(make([]byte, -total&(tarBlock-1)))
 	return err
+}
+
+// zeros writes so many of them, if anybody wants them.
+func (p *Packer) zeros(tee io.Writer, n int64) error {
+	if tee == io.Discard {
+		return nil
+	}
+	clear(p.buf)
+	for ; n > 0; n -= int64(len(p.buf)) {
+		if _, err := tee.Write(p.buf[:min(n, int64(len(p.buf)))]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 const tarBlock = 512
@@ -141,8 +163,8 @@ func block(name string, kind byte, mode, size int64) []byte {
 	return b
 }
 
-// isSparse says whether the archive says of a file that it has holes.
-func isSparse(hdr *tar.Header) bool {
+// IsSparse says whether the archive says of a file that it has holes.
+func IsSparse(hdr *tar.Header) bool {
 	if hdr.Typeflag == tar.TypeGNUSparse {
 		return true
 	}
@@ -154,24 +176,30 @@ func isSparse(hdr *tar.Header) bool {
 	return false
 }
 
-// punch writes to a new file and leaves out what is zero.
-type punch struct {
+// Holes writes to a new file and leaves out what is zero. Its caller calls End.
+type Holes struct {
 	f  *os.File
 	at int64
 }
 
-func (p *punch) Write(b []byte) (int, error) {
+// NewHoles writes to f from its beginning.
+func NewHoles(f *os.File) *Holes { return &Holes{f: f} }
+
+func (h *Holes) Write(b []byte) (int, error) {
 	var zero [hole]byte
 	for done := 0; done < len(b); {
 		n := min(hole, len(b)-done)
 		part := b[done : done+n]
 		if !bytes.Equal(part, zero[:n]) {
-			if _, err := p.f.WriteAt(part, p.at); err != nil {
+			if _, err := h.f.WriteAt(part, h.at); err != nil {
 				return done, err
 			}
 		}
 		done += n
-		p.at += int64(n)
+		h.at += int64(n)
 	}
 	return len(b), nil
 }
+
+// End makes the file as long as what was written, of which the end may be a hole.
+func (h *Holes) End() error { return h.f.Truncate(h.at) }

@@ -201,11 +201,15 @@ func (u *Unpacker) link(base string, hdr *tar.Header) error {
 }
 
 // file makes a regular file. One that is there already is replaced only when the
-// new one is whole.
+// new one is whole, and a long one has another name until it is: nobody is to take
+// the beginning for all of it.
 func (u *Unpacker) file(archive io.Reader, base string, hdr *tar.Header) error {
 	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL
 	as := base
-	f, err := openat(u.parent, as, flags, 0o600)
+	f, err := (*os.File)(nil), error(unix.EEXIST)
+	if hdr.Size <= copyBuffer {
+		f, err = openat(u.parent, as, flags, 0o600)
+	}
 	if errors.Is(err, unix.EEXIST) {
 		if st, err := lstat(u.parent, base); err == nil && isDir(st) {
 			return errors.New("it is there already, as a directory, and would become a file")
@@ -255,19 +259,22 @@ func (u *Unpacker) fill(f *os.File, archive io.Reader, hdr *tar.Header) error {
 }
 
 func (u *Unpacker) content(f *os.File, archive io.Reader, hdr *tar.Header) error {
-	var out io.Writer = struct{ io.Writer }{f}
-	sparse := isSparse(hdr)
-	if sparse {
-		out = &punch{f: f}
+	if !IsSparse(hdr) {
+		return u.copy(struct{ io.Writer }{f}, archive)
 	}
+	holes := NewHoles(f)
+	if err := u.copy(holes, archive); err != nil {
+		return err
+	}
+	return holes.End()
+}
+
+func (u *Unpacker) copy(out io.Writer, archive io.Reader) error {
 	for {
 		n, err := io.CopyBuffer(out, io.LimitReader(archive, roomEvery), u.buf)
 		u.Bytes += n
-		if err != nil {
+		if err != nil || n < roomEvery {
 			return err
-		}
-		if n < roomEvery {
-			break
 		}
 		if u.Room != nil {
 			if err := u.Room(); err != nil {
@@ -275,10 +282,6 @@ func (u *Unpacker) content(f *os.File, archive io.Reader, hdr *tar.Header) error
 			}
 		}
 	}
-	if sparse {
-		return f.Truncate(hdr.Size)
-	}
-	return nil
 }
 
 func (u *Unpacker) chown(base string, hdr *tar.Header) error {
