@@ -85,6 +85,9 @@ func (a *app) runWorkspaceExport(cmd *cobra.Command, opts *workspaceExportOption
 		return err
 	}
 	defer e.Close()
+	if e.Note != "" {
+		a.remark("%s", e.Note)
+	}
 	if e.LeftOut > 0 {
 		a.remark("%d entries are left out: devices, pipes or sockets", e.LeftOut)
 	}

@@ -9,7 +9,10 @@ import (
 	"path/filepath"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"banger.dev/banger"
+	"banger.dev/banger/internal/room"
 )
 
 // The references of a base repository.
@@ -47,10 +50,54 @@ func (i *importing) base(ctx context.Context, st state) error {
 	if err != nil {
 		return err
 	}
-	if err := fastImport(ctx, g, func(w *bufio.Writer) error { return i.writeBase(w, st, missing) }); err != nil {
+	if err := i.store(ctx, g, st, missing); err != nil {
 		return err
 	}
-	return verify(ctx, g, st.Host)
+	if err := verify(ctx, g, st.Host); err != nil {
+		return err
+	}
+	return i.slot.tidy(ctx, st)
+}
+
+// store makes the commit, and the objects that no repository has yet.
+func (i *importing) store(ctx context.Context, g git, st state, missing map[string]bool) error {
+	var total int64
+	large := map[string]unix.Stat_t{}
+	for _, f := range st.Host {
+		stat, err := lstat(filepath.Join(i.src.tree, string(f.Path)))
+		if err != nil || !missing[f.ID] {
+			continue
+		}
+		total += onDisk(stat)
+		if stat.Size >= largeFile && stat.Mode&unix.S_IFMT == unix.S_IFREG {
+			large[string(f.Path)] = stat
+		}
+	}
+	if err := room.At(i.slot.dir, total); err != nil {
+		return err
+	}
+	for _, f := range st.Host {
+		if stat, is := large[string(f.Path)]; is && missing[f.ID] {
+			if err := i.storeLarge(ctx, g, f, stat); err != nil {
+				return err
+			}
+			delete(missing, f.ID)
+		}
+	}
+	return fastImport(ctx, g, func(w *bufio.Writer) error { return i.writeBase(w, st, missing) })
+}
+
+// storeLarge stores a file's content in a pack of its own: fast-import would read
+// it twice, and write it twice. One with holes is worth compressing.
+func (i *importing) storeLarge(ctx context.Context, g git, f hostFile, stat unix.Stat_t) error {
+	if isSparse(stat) {
+		g = g.compressing()
+	}
+	id, err := g.large().run(ctx, "hash-object", "-w", "--no-filters", "--", filepath.Join(i.src.tree, string(f.Path)))
+	if err == nil && strings.TrimSpace(id) != f.ID {
+		return changedMeanwhile(f)
+	}
+	return err
 }
 
 // excludes keeps what the host's repository ignores by itself.
@@ -67,22 +114,40 @@ func (i *importing) excludes() error {
 
 // absent are the objects that no repository has yet.
 func absent(ctx context.Context, g git, files []hostFile) (map[string]bool, error) {
-	var ask strings.Builder
-	for _, f := range files {
-		ask.WriteString(f.ID + "\n")
+	missing := map[string]bool{}
+	kinds, err := g.about(ctx, files, "%(objecttype)")
+	for n, kind := range kinds {
+		if kind != "blob" {
+			missing[files[n].ID] = true
+		}
 	}
-	out, err := g.feed(ctx, strings.NewReader(ask.String()), "cat-file", "--batch-check=%(objecttype)")
+	return missing, err
+}
+
+// about asks something of the content of each file.
+func (g git) about(ctx context.Context, files []hostFile, what string) ([]string, error) {
+	ids := make([]string, len(files))
+	for n, f := range files {
+		ids[n] = f.ID
+	}
+	return g.ofObjects(ctx, ids, what)
+}
+
+// ofObjects asks something of each object. Of one that is not there the answer is
+// more than one word.
+func (g git) ofObjects(ctx context.Context, ids []string, what string) ([]string, error) {
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	out, err := g.feed(ctx, strings.NewReader(strings.Join(ids, "\n")+"\n"), "cat-file", "--batch-check="+what)
 	if err != nil {
 		return nil, err
 	}
-	missing := map[string]bool{}
-	lines := strings.Split(out, "\n")
-	for n, f := range files {
-		if n >= len(lines) || lines[n] != "blob" {
-			missing[f.ID] = true
-		}
+	answers := strings.Split(strings.TrimSuffix(out, "\n"), "\n")
+	if len(answers) != len(ids) {
+		return nil, fmt.Errorf("git cat-file answers %d times, and was asked %d times", len(answers), len(ids))
 	}
-	return missing, nil
+	return answers, nil
 }
 
 func (i *importing) writeBase(w *bufio.Writer, st state, missing map[string]bool) error {
@@ -128,6 +193,11 @@ func (i *importing) content(w *bufio.Writer, f hostFile) error {
 	return err
 }
 
+// isSparse says whether a file has holes worth keeping.
+func isSparse(st unix.Stat_t) bool {
+	return st.Mode&unix.S_IFMT == unix.S_IFREG && st.Blocks*512 < st.Size
+}
+
 func changedMeanwhile(f hostFile) error {
 	return banger.Errorf(banger.KindConflict, "%s changed while it was copied; copy it again once it is at rest", quote(string(f.Path)))
 }
@@ -156,6 +226,7 @@ func verify(ctx context.Context, g git, files []hostFile) error {
 // fastImport feeds git fast-import, which makes trees and objects of a stream
 // without looking at files, attributes or settings.
 func fastImport(ctx context.Context, g git, write func(*bufio.Writer) error) error {
+	g = g.large()
 	r, w := io.Pipe()
 	wrote := make(chan error, 1)
 	go func() {

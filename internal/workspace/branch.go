@@ -39,11 +39,10 @@ func (e *Export) branch(ctx context.Context, name string) (string, error) {
 	if _, err := host.run(ctx, "rev-parse", "--verify", "--quiet", ref); err == nil {
 		return "", banger.Errorf(banger.KindConflict, "%s has a branch %s already", e.state.Root, name).WithNext("git branch --list %s", name)
 	}
-	dir, err := os.MkdirTemp(e.slot.dir, "objects-")
+	dir, err := os.MkdirTemp(e.dir, "branch-")
 	if err != nil {
 		return "", err
 	}
-	defer func() { _ = os.RemoveAll(dir) }()
 	commit, err := e.guestHead(ctx)
 	if err != nil {
 		return "", err
@@ -53,7 +52,7 @@ func (e *Export) branch(ctx context.Context, name string) (string, error) {
 			WithNext("banger vm workspace export --apply %s", e.vm.Name)
 	}
 	// Twice: a fetch that fails leaves something behind, and not in the host's.
-	raw, checked := filepath.Join(dir, "raw"), filepath.Join(dir, "checked")
+	raw, checked := filepath.Join(dir, "raw.git"), filepath.Join(dir, "checked.git")
 	if err := e.quarantine(ctx, raw); err != nil {
 		return "", err
 	}

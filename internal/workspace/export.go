@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bufio"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/agent/archive"
 	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/room"
 )
@@ -27,13 +29,17 @@ type Export struct {
 	vm      VM
 	slot    slot
 	state   state
-	own     git
+	dir     string // for this export alone
+	own     git    // a repository in dir, over the base
 	release func() error
 
+	most    int64              // maxInMemory
+	sparse  map[string]bool    // files of the guest's that have holes
 	merged  map[string]version // the host's files that Apply merges with
 	changed []string           // files that are new or other, and not ignored
 	gone    []string
-	LeftOut int // files that no repository can hold: devices, pipes
+	LeftOut int    // files that no repository can hold: devices, pipes
+	Note    string // what the user should know
 }
 
 // ExportOptions are what counts as a change.
@@ -48,7 +54,7 @@ func NewExport(ctx context.Context, vm VM, how ExportOptions) (*Export, error) {
 	if err != nil {
 		return nil, err
 	}
-	e := &Export{vm: vm, release: held.Release}
+	e := &Export{vm: vm, release: held.Release, most: maxInMemory, sparse: map[string]bool{}}
 	if err := e.look(ctx, how); err != nil {
 		e.Close()
 		return nil, e.wrong(err)
@@ -57,7 +63,12 @@ func NewExport(ctx context.Context, vm VM, how ExportOptions) (*Export, error) {
 }
 
 // Close ends an export.
-func (e *Export) Close() { _ = e.release() }
+func (e *Export) Close() {
+	if e.dir != "" {
+		_ = os.RemoveAll(e.dir)
+	}
+	_ = e.release()
+}
 
 func (e *Export) look(ctx context.Context, how ExportOptions) error {
 	var err error
@@ -68,7 +79,12 @@ func (e *Export) look(ctx context.Context, how ExportOptions) error {
 		return banger.Errorf(banger.KindConflict, "%s:%s was never whole: its copy was cut off", e.vm.Name, e.state.Path).
 			WithNext("banger vm workspace prepare %s %s", e.vm.Name, quote(e.state.Root))
 	}
-	e.own = e.slot.own(e.state)
+	if e.Note, err = recoverTree(e.state.Root); err != nil {
+		return err
+	}
+	if err := e.begin(ctx); err != nil {
+		return err
+	}
 	changes, err := e.changes(ctx)
 	if err != nil {
 		return err
@@ -110,6 +126,30 @@ func (e *Export) look(ctx context.Context, how ExportOptions) error {
 	return e.record(ctx)
 }
 
+// begin makes the repository in which the guest's changes are compared with the
+// base. It goes with the export, and all that the guest has sent.
+func (e *Export) begin(ctx context.Context) error {
+	base, err := e.slot.own(e.state).run(ctx, "rev-parse", refBase)
+	if err != nil {
+		return err
+	}
+	if e.dir, err = e.slot.scratch(); err != nil {
+		return err
+	}
+	dir := filepath.Join(e.dir, "changes.git")
+	e.own = inOwn(dir, append(objectDirs(e.state.Common), filepath.Join(e.slot.base(), "objects"))...).packing()
+	if _, err := e.own.run(ctx, "init", "--quiet", "--bare", "--template=", "--object-format="+e.state.Format, dir); err != nil {
+		return err
+	}
+	if _, err := e.own.run(ctx, "update-ref", refBase, strings.TrimSpace(base)); err != nil {
+		return err
+	}
+	if err := os.Mkdir(filepath.Join(dir, "info"), 0o700); err != nil {
+		return err
+	}
+	return os.Link(filepath.Join(e.slot.base(), "info/exclude"), filepath.Join(dir, "info/exclude"))
+}
+
 // changes are what the guest says. A workspace of which nothing is left was not
 // emptied by somebody's work: the VM was reset, or the directory removed.
 func (e *Export) changes(ctx context.Context) ([]wire.Change, error) {
@@ -140,7 +180,7 @@ func (e *Export) withoutRepository(ctx context.Context) (bool, error) {
 func withoutGit(stamps []wire.Stamp) []wire.Stamp {
 	var out []wire.Stamp
 	for _, s := range stamps {
-		if !strings.HasPrefix(string(s.Path), ".git/") && !strings.Contains(string(s.Path), "/.git/") {
+		if _, _, inside := cutDotGit(string(s.Path)); !inside {
 			out = append(out, s)
 		}
 	}
@@ -154,11 +194,10 @@ func (e *Export) notIgnored(ctx context.Context, names []string) ([]string, erro
 	if len(names) == 0 || e.state.Common == "" {
 		return names, nil
 	}
-	rules, err := os.MkdirTemp("", "banger-ignore-")
-	if err != nil {
+	rules := filepath.Join(e.dir, "rules")
+	if err := os.Mkdir(rules, 0o700); err != nil {
 		return nil, err
 	}
-	defer func() { _ = os.RemoveAll(rules) }()
 	if err := e.rules(ctx, rules, names); err != nil {
 		return nil, err
 	}
@@ -245,10 +284,10 @@ func (e *Export) pick(ctx context.Context, names []string, each func(string, *ta
 	for _, name := range names {
 		asked[name] = true
 	}
-	archive := tar.NewReader(&countingReader{body, &counting{progress: e.vm.Progress}})
-	content := room.Reader(archive, e.slot.dir) // of what a sparse file becomes, too
+	files := tar.NewReader(&countingReader{body, &counting{progress: e.vm.Progress}})
+	content := room.Reader(files, e.slot.dir) // of what a sparse file becomes, too
 	for {
-		hdr, err := archive.Next()
+		hdr, err := files.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
@@ -284,12 +323,12 @@ func (e *Export) record(ctx context.Context) error {
 			fmt.Fprintf(w, "D %s\n", quote(name))
 		}
 		return e.pick(ctx, e.changed, func(name string, hdr *tar.Header, r io.Reader) error {
-			return writeEntry(w, name, hdr, r)
+			return e.writeEntry(ctx, w, name, hdr, r)
 		})
 	})
 }
 
-func writeEntry(w *bufio.Writer, name string, hdr *tar.Header, r io.Reader) error {
+func (e *Export) writeEntry(ctx context.Context, w *bufio.Writer, name string, hdr *tar.Header, r io.Reader) error {
 	switch hdr.Typeflag {
 	case tar.TypeSymlink:
 		fmt.Fprintf(w, "M 120000 inline %s\n", quote(name))
@@ -303,7 +342,28 @@ func writeEntry(w *bufio.Writer, name string, hdr *tar.Header, r io.Reader) erro
 	if hdr.Mode&0o100 != 0 {
 		mode = "100755"
 	}
-	fmt.Fprintf(w, "M %s inline %s\ndata %d\n", mode, quote(name), hdr.Size)
+	if archive.IsSparse(hdr) {
+		e.sparse[name] = true
+		id, err := e.blob(ctx, hdr.Size, r)
+		fmt.Fprintf(w, "M %s %s %s\n", mode, id, quote(name))
+		return err
+	}
+	fmt.Fprintf(w, "M %s inline %s\n", mode, quote(name))
+	return writeData(w, hdr.Size, r)
+}
+
+// blob stores content that is mostly zeros, and gives its name.
+func (e *Export) blob(ctx context.Context, size int64, r io.Reader) (string, error) {
+	sum := newBlob(e.state.Format, size)
+	err := fastImport(ctx, e.own.compressing(), func(w *bufio.Writer) error {
+		_, _ = w.WriteString("blob\n")
+		return writeData(w, size, io.TeeReader(r, sum))
+	})
+	return hex.EncodeToString(sum.Sum(nil)), err
+}
+
+func writeData(w *bufio.Writer, size int64, r io.Reader) error {
+	fmt.Fprintf(w, "data %d\n", size)
 	if _, err := io.Copy(struct{ io.Writer }{w}, r); err != nil {
 		return err
 	}
@@ -313,8 +373,59 @@ func writeEntry(w *bufio.Writer, name string, hdr *tar.Header, r io.Reader) erro
 
 // Patch writes the changes as git apply reads them.
 func (e *Export) Patch(ctx context.Context, w io.Writer) error {
+	if err := e.patchable(ctx); err != nil {
+		return e.wrong(err)
+	}
 	return e.wrong(e.own.pipe(ctx, nil, w, "diff", "--binary", "--full-index", "--find-renames", "--no-ext-diff", "--no-textconv", "--no-color",
 		"--src-prefix=a/", "--dst-prefix=b/", refBase, refGuest))
+}
+
+// patchable says whether git could make a patch, for which it holds both sides of
+// each file in memory. What has only moved is not looked at.
+func (e *Export) patchable(ctx context.Context) error {
+	entries, err := e.own.diffTree(ctx, refBase, refGuest)
+	if err != nil {
+		return err
+	}
+	before, after := map[string]string{}, map[string]string{}
+	for _, d := range entries {
+		before[d.before], after[d.id] = d.path, d.path
+	}
+	seen := map[string]string{}
+	for id, name := range before {
+		if after[id] == "" {
+			seen[id] = name
+		}
+	}
+	for id, name := range after {
+		if before[id] == "" {
+			seen[id] = name
+		}
+	}
+	large, err := e.tooLarge(ctx, seen)
+	if err != nil || len(large) == 0 {
+		return err
+	}
+	return banger.Errorf(banger.KindUnavailable, "%s: more than the %s that a file may have in a patch", few(large), banger.Bytes(e.most)).
+		WithNext("banger vm workspace export --apply %s, or --tar", e.vm.Name)
+}
+
+// maxInMemory is the size of a file up to which git may hold it in memory, several
+// times over.
+const maxInMemory = 256 << 20
+
+// tooLarge are the paths, given by names of objects, whose content is larger than that.
+func (e *Export) tooLarge(ctx context.Context, paths map[string]string) ([]string, error) {
+	ids := sortedKeys(paths)
+	sizes, err := e.own.ofObjects(ctx, ids, "%(objectsize)")
+	var names []string
+	for n, size := range sizes {
+		if bytes, err := strconv.ParseInt(size, 10, 64); err == nil && bytes > e.most {
+			names = append(names, paths[ids[n]])
+		}
+	}
+	slices.Sort(names)
+	return names, err
 }
 
 // File is one file that differs.
@@ -334,25 +445,39 @@ func (e *Export) Files(ctx context.Context) ([]File, error) {
 }
 
 // Tar writes the files that are new or other as the guest has them.
-func (e *Export) Tar(ctx context.Context, w io.Writer) error {
+func (e *Export) Tar(ctx context.Context, w io.Writer) error { return e.wrong(e.tar(ctx, w)) }
+
+func (e *Export) tar(ctx context.Context, w io.Writer) error {
 	entries, err := e.own.diffTree(ctx, refBase, refGuest)
 	if err != nil {
-		return e.wrong(err)
+		return err
 	}
-	out := tar.NewWriter(w)
-	for _, d := range entries {
+	dir, err := archive.OpenDir(e.dir)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = dir.Close() }()
+	p := archive.NewPacker(w)
+	p.Root = os.Getuid()
+	for n, d := range entries {
 		if d.status == "D" {
 			continue
 		}
-		if err := e.own.writeTar(ctx, out, d); err != nil {
-			return e.wrong(err)
+		if err := e.stage(ctx, e.dir, n, d); err != nil {
+			return err
+		}
+		if err := p.AddOne(dir, name("new", n), d.path); err != nil {
+			return err
+		}
+		if err := os.Remove(filepath.Join(e.dir, name("new", n))); err != nil {
+			return err
 		}
 	}
-	return out.Close()
+	return p.Close()
 }
 
 // difference is a line of diff-tree.
-type difference struct{ mode, id, status, path string }
+type difference struct{ mode, before, id, status, path string }
 
 func (g git) diffTree(ctx context.Context, from, to string) ([]difference, error) {
 	out, err := g.run(ctx, "diff-tree", "-r", "-z", "--raw", "--no-renames", from, to)
@@ -366,36 +491,9 @@ func (g git) diffTree(ctx context.Context, from, to string) ([]difference, error
 		if len(f) != 5 {
 			return nil, fmt.Errorf("git diff-tree says %.100q", words[n])
 		}
-		all = append(all, difference{mode: f[1], id: f[3], status: f[4], path: words[n+1]})
+		all = append(all, difference{mode: f[1], before: f[2], id: f[3], status: f[4], path: words[n+1]})
 	}
 	return all, nil
-}
-
-// writeTar adds a file of a commit to a tar.
-func (g git) writeTar(ctx context.Context, out *tar.Writer, d difference) error {
-	hdr := &tar.Header{Name: d.path, Typeflag: tar.TypeReg, Mode: 0o644}
-	switch d.mode {
-	case "120000":
-		target, err := g.run(ctx, "cat-file", "blob", d.id)
-		if err != nil {
-			return err
-		}
-		hdr.Typeflag, hdr.Linkname, hdr.Mode = tar.TypeSymlink, target, 0o777
-		return out.WriteHeader(hdr)
-	case "100755":
-		hdr.Mode = 0o755
-	}
-	size, err := g.run(ctx, "cat-file", "-s", d.id)
-	if err != nil {
-		return err
-	}
-	if hdr.Size, err = strconv.ParseInt(strings.TrimSpace(size), 10, 64); err != nil {
-		return err
-	}
-	if err := out.WriteHeader(hdr); err != nil {
-		return err
-	}
-	return g.pipe(ctx, nil, out, "cat-file", "blob", d.id)
 }
 
 // wrong is err for the person who wants the changes.

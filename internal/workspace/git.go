@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -64,6 +65,28 @@ func environ() []string {
 // with adds to the environment.
 func (g git) with(env ...string) git {
 	g.env = append(append([]string{}, g.env...), env...)
+	return g
+}
+
+// compressing makes small objects of what is mostly zeros.
+func (g git) compressing() git {
+	g.args = append(slices.Clone(g.args), "-c", "core.compression=1")
+	return g
+}
+
+// largeFile is the size from which content is not held in memory where git can do
+// without.
+const largeFile = 16 << 20
+
+func (g git) large() git {
+	g.args = append(slices.Clone(g.args), "-c", fmt.Sprintf("core.bigFileThreshold=%d", largeFile))
+	return g
+}
+
+// packing leaves objects in the pack that they come in: of a small number git
+// would make single files, and so write all content once more.
+func (g git) packing() git {
+	g.args = append(slices.Clone(g.args), "-c", "fastimport.unpackLimit=0")
 	return g
 }
 

@@ -222,6 +222,43 @@ func TestACopyThatIsCutOff(t *testing.T) {
 	}
 }
 
+// TestACopyThatIsCutOffMidway: files that were on their way and have gone here
+// since go there too, and what the guest has done to others stays.
+func TestACopyThatIsCutOffMidway(t *testing.T) {
+	disk := &files.Server{Users: &users.DB{}}
+	all := disk.All()
+	cut := false
+	all[wire.PathWrite] = func(in io.Reader, out io.Writer) error {
+		if err := disk.Write(in, out); err != nil || !cut {
+			return err
+		}
+		return &wire.FileError{Message: "no space left on device"}
+	}
+	w := worldWith(t, (&control.Server{Streams: all}).Serve)
+	w.repository()
+	w.prepare(Options{})
+	w.sh(w.target, "echo guest >> crlf; git commit -q -m guest crlf")
+	w.sh(w.host, "echo 1 > arrives; echo 2 > goes; rm untracked; echo more >> binary")
+	cut = true
+	if _, err := w.try(Options{}); err == nil {
+		t.Fatal("it was not cut off")
+	}
+	cut = false
+	refusal(t, w.exportError(), banger.KindConflict, "cut off")
+	w.sh(w.host, "rm goes staged; echo host >> crlf")
+	if _, err := w.try(Options{}); banger.KindOf(err) != banger.KindConflict || !strings.Contains(err.Error(), "crlf") {
+		t.Errorf("what the guest has made is overwritten, or %v", err)
+	}
+	w.sh(w.host, "git checkout -q crlf")
+	if p := w.prepare(Options{}); !strings.Contains(p.Note, "are kept") {
+		t.Errorf("said: %q", p.Note)
+	}
+	w.sh(w.target, "test ! -e goes; test ! -e staged; test ! -e untracked; test -e arrives; git log --oneline | grep -q guest; cmp binary "+w.host+"/binary")
+	if got := w.files(); got != "M crlf" {
+		t.Errorf("changed: %s", got)
+	}
+}
+
 func TestBadSources(t *testing.T) {
 	w := newWorld(t)
 	w.repository()

@@ -44,7 +44,7 @@ func Prepare(ctx context.Context, vm VM, name string, how Options) (Prepared, er
 	if err != nil {
 		return Prepared{}, err
 	}
-	place, at, err := vm.place(ctx, src, how)
+	place, stat, err := vm.place(ctx, src, how)
 	if err != nil {
 		return Prepared{}, err
 	}
@@ -53,18 +53,17 @@ func Prepare(ctx context.Context, vm VM, name string, how Options) (Prepared, er
 		return Prepared{}, err
 	}
 	defer held.Release()
-	scratch, err := os.MkdirTemp("", "banger-workspace-")
-	if err != nil {
+	at := string(stat.Path)
+	i := &importing{vm: vm, how: how, slot: vm.slot(at), place: place, path: at, room: stat.Room}
+	if i.how.scratch, err = i.slot.scratch(); err != nil {
 		return Prepared{}, banger.Errorf(banger.KindInternal, "%w", err)
 	}
-	defer func() { _ = os.RemoveAll(scratch) }()
-	how.scratch = scratch
-	if how.From != "" {
-		if src, err = src.at(ctx, how.From, scratch); err != nil {
+	defer func() { _ = os.RemoveAll(i.how.scratch) }()
+	if i.src = src; how.From != "" {
+		if i.src, err = src.at(ctx, how.From, i.how.scratch); err != nil {
 			return Prepared{}, unusable(name, err)
 		}
 	}
-	i := &importing{vm: vm, src: src, how: how, slot: vm.slot(at), place: place, path: at}
 	p, err := i.run(ctx)
 	if err != nil {
 		return Prepared{}, i.wrong(err)
@@ -72,25 +71,22 @@ func Prepare(ctx context.Context, vm VM, name string, how Options) (Prepared, er
 	return p, nil
 }
 
-// place is where a workspace goes, and its path.
-func (vm VM) place(ctx context.Context, src source, how Options) (wire.Place, string, error) {
+// place is where a workspace goes, and what is there.
+func (vm VM) place(ctx context.Context, src source, how Options) (wire.Place, wire.FileStat, error) {
 	target := how.Target
 	if target == "" {
 		target = filepath.Base(src.root)
 	}
 	if target == "/" || target == "." {
-		return wire.Place{}, "", banger.Errorf(banger.KindInvalid, "%s has no name that its copy could have: say where it goes", src.root).
+		return wire.Place{}, wire.FileStat{}, banger.Errorf(banger.KindInvalid, "%s has no name that its copy could have: say where it goes", src.root).
 			WithNext("banger vm workspace prepare --target /root/work %s %s", vm.Name, quote(src.root))
 	}
 	place := wire.Place{Path: wire.Text(target), Own: true}
 	stat, err := vm.Guest.Stat(ctx, wire.StatFile{Place: place})
-	if err != nil {
-		return place, "", err
+	if err == nil && stat.Exists && stat.Kind != wire.KindDir {
+		err = banger.Errorf(banger.KindConflict, "%s:%s is there already, and is no directory", vm.Name, stat.Path)
 	}
-	if stat.Exists && stat.Kind != wire.KindDir {
-		return place, "", banger.Errorf(banger.KindConflict, "%s:%s is there already, and is no directory", vm.Name, stat.Path)
-	}
-	return place, string(stat.Path), nil
+	return place, stat, err
 }
 
 // importing is one copy into a guest.
@@ -101,10 +97,14 @@ type importing struct {
 	slot  slot
 	place wire.Place
 	path  string
+	room  *wire.Room // of the guest's file system, nil if it does not say
 
 	before  state
 	listed  listing
-	gits    []dotGit // of listed.repos
+	gits    []dotGit        // of listed.repos
+	had     map[string]bool // files that the guest has of the copy before
+	midway  map[string]bool // files of a copy that was cut off
+	kept    []wire.Text     // repositories in which the guest has made commits
 	known   map[string]hostFile
 	changed map[string]bool // files that are sent
 	notes   []string        // what the user should know
@@ -112,7 +112,13 @@ type importing struct {
 }
 
 func (i *importing) run(ctx context.Context) (Prepared, error) {
-	var err error
+	note, err := recoverTree(i.src.root)
+	if err != nil {
+		return Prepared{}, err
+	}
+	if note != "" {
+		i.notes = append(i.notes, note)
+	}
 	if i.listed, err = list(ctx, i.src, ways{exclude: i.how.Exclude, include: i.how.Include}); err != nil {
 		return Prepared{}, err
 	}
@@ -138,8 +144,18 @@ func (i *importing) run(ctx context.Context) (Prepared, error) {
 	if err != nil {
 		return Prepared{}, err
 	}
+	if err := i.fits(gone); err != nil {
+		return Prepared{}, err
+	}
 	st := i.before
 	st.Whole = false
+	for name := range i.changed {
+		st.Sending = append(st.Sending, wire.Text(name))
+	}
+	for _, name := range gone {
+		st.Sending = append(st.Sending, wire.Text(name))
+	}
+	st.Kept = i.kept
 	if st.Root == "" {
 		st.Root = i.src.root
 	}
@@ -200,12 +216,18 @@ func nothingLeft(found []wire.Change, given []wire.Stamp) bool {
 	return gone > 0 && gone >= len(given)
 }
 
-// compare finds out what is to be sent, and gives what is to be removed.
+// compare finds out what is to be sent, and gives what is to be removed. Of a
+// copy that was cut off, the files that were on their way count as unknown.
 func (i *importing) compare(found []wire.Change) (gone []string, err error) {
-	i.known, i.changed = map[string]hostFile{}, map[string]bool{}
-	if i.before.Whole && i.before.Root == i.src.root {
+	i.known, i.changed, i.midway = map[string]hostFile{}, map[string]bool{}, map[string]bool{}
+	if i.before.Root == i.src.root {
+		for _, name := range i.before.Sending {
+			i.midway[string(name)] = true
+		}
 		for _, f := range i.before.Host {
-			i.known[string(f.Path)] = f
+			if !i.midway[string(f.Path)] {
+				i.known[string(f.Path)] = f
+			}
 		}
 	}
 	present := map[string]bool{}
@@ -223,10 +245,12 @@ func (i *importing) compare(found []wire.Change) (gone []string, err error) {
 			gone = append(gone, name)
 		}
 	}
-	slices.Sort(gone)
-	if len(i.known) == 0 {
-		return nil, nil
+	for name := range i.midway {
+		if !present[name] {
+			gone = append(gone, name)
+		}
 	}
+	slices.Sort(gone)
 	return gone, i.reconcile(found, gone)
 }
 
@@ -248,13 +272,22 @@ func (i *importing) replaced(found []wire.Change) []string {
 // has gone there is sent again.
 func (i *importing) reconcile(found []wire.Change, gone []string) error {
 	var both []string
-	heads := false
+	kept := map[string]bool{}
+	for _, at := range i.before.Kept {
+		kept[string(at)] = true
+	}
 	for _, c := range found {
 		name := string(c.Path)
 		_, known := i.known[name]
+		at, inside, isGit := cutDotGit(name)
 		switch {
-		case strings.HasPrefix(name, ".git/"):
-			heads = heads || name == ".git/HEAD" || name == ".git/packed-refs" || strings.HasPrefix(name, ".git/refs/")
+		case isGit:
+			if i.before.Whole && (inside == "HEAD" || inside == "packed-refs" || strings.HasPrefix(inside, "refs/")) {
+				kept[at] = true
+			}
+		case i.midway[name]:
+		case i.changed[name] && i.onlyTouched(name):
+			delete(i.changed, name)
 		case i.changed[name] || slices.Contains(gone, name):
 			both = append(both, name)
 		case known && c.Gone && i.how.Force:
@@ -265,16 +298,49 @@ func (i *importing) reconcile(found []wire.Change, gone []string) error {
 		return banger.Errorf(banger.KindConflict, "%s was changed here and in %s since it was prepared", few(both), i.vm.Name).
 			WithNext("banger vm workspace export --apply %s, or prepare --force", i.vm.Name)
 	}
-	if heads && !i.how.Force {
-		i.notes = append(i.notes, "commits made in "+i.vm.Name+" are kept: its branches and index stay as they are")
-		for n := range i.gits {
-			for _, name := range []string{"HEAD", "packed-refs"} {
-				delete(i.gits[n].made, name)
-			}
-			delete(i.gits[n].copied, "index")
-		}
+	if !i.how.Force {
+		i.keep(kept)
 	}
 	return nil
+}
+
+// onlyTouched says whether a file of the host's has a new stamp, as after another
+// branch was checked out for a while, and the same content.
+func (i *importing) onlyTouched(name string) bool {
+	known := i.known[name]
+	st, err := lstat(filepath.Join(i.src.tree, name))
+	if err != nil || modeOf(st) != known.Mode || known.Mode == "120000" {
+		return false
+	}
+	f := hostFile{Path: known.Path}
+	return i.hash(&f) == nil && f.ID == known.ID
+}
+
+// keep leaves the branches and the index of repositories as the guest has them.
+func (i *importing) keep(repos map[string]bool) {
+	for n, r := range i.listed.repos {
+		if !repos[r.at] {
+			continue
+		}
+		i.kept = append(i.kept, wire.Text(r.at))
+		for _, name := range []string{"HEAD", "packed-refs"} {
+			delete(i.gits[n].made, name)
+		}
+		delete(i.gits[n].copied, "index")
+	}
+	if len(i.kept) > 0 {
+		i.notes = append(i.notes, "commits made in "+i.vm.Name+" are kept: its branches and index stay as they are")
+	}
+}
+
+// cutDotGit splits the path of a file in a repository's .git: where the repository
+// is, "." for the outermost, and the file's path below its .git.
+func cutDotGit(name string) (at, inside string, found bool) {
+	at, inside, found = strings.Cut("/"+name, "/.git/")
+	if at = strings.TrimPrefix(at, "/"); at == "" {
+		at = "."
+	}
+	return at, inside, found
 }
 
 // few names some of many.
@@ -408,14 +474,10 @@ func (i *importing) packGit(p *archive.Packer, at string, d dotGit) error {
 			return err
 		}
 	}
-	had := map[string]bool{}
-	for _, s := range i.before.Stamps {
-		had[string(s.Path)] = i.before.Whole
-	}
 	for _, name := range sortedKeys(d.copied) {
 		as := at + "/" + name
-		if strings.HasPrefix(name, "objects/") && had[as] {
-			continue // an object never changes
+		if i.hasObject(name, as) {
+			continue
 		}
 		err := packHostFile(p, d.copied[name], as)
 		if archive.IsAbsent(err) {
@@ -426,6 +488,18 @@ func (i *importing) packGit(p *archive.Packer, at string, d dotGit) error {
 		}
 	}
 	return nil
+}
+
+// hasObject says whether the guest has a file of an object store from before: it
+// never changes.
+func (i *importing) hasObject(name, as string) bool {
+	if i.had == nil {
+		i.had = map[string]bool{}
+		for _, s := range i.before.Stamps {
+			i.had[string(s.Path)] = i.before.Whole
+		}
+	}
+	return strings.HasPrefix(name, "objects/") && i.had[as]
 }
 
 func packHostFile(p *archive.Packer, from, as string) error {
@@ -513,11 +587,17 @@ func newBlob(format string, size int64) hash.Hash {
 
 // stampOf changes when a file of the host's does; "" is for one that is not there.
 func stampOf(name string) (string, error) {
-	var st unix.Stat_t
-	if err := unix.Lstat(name, &st); err != nil {
+	st, err := lstat(name)
+	if err != nil {
 		return "", err
 	}
 	return stamp(st), nil
+}
+
+func lstat(name string) (unix.Stat_t, error) {
+	var st unix.Stat_t
+	err := unix.Lstat(name, &st)
+	return st, err
 }
 
 func stamp(st unix.Stat_t) string {

@@ -19,6 +19,7 @@ import (
 	"banger.dev/banger/internal/guest"
 	"banger.dev/banger/internal/ipc"
 	"banger.dev/banger/internal/replace"
+	"banger.dev/banger/internal/steps"
 )
 
 // VM is the guest that a workspace is in.
@@ -29,6 +30,7 @@ type VM struct {
 	Lock  string // held while files are on their way
 	// Progress is told how far a copy is; nil is fine.
 	Progress banger.ProgressFunc
+	Steps    steps.Runner // of what changes the host's tree
 }
 
 // Options are how a workspace is prepared.
@@ -54,10 +56,13 @@ type state struct {
 	Head     string     `json:"head"`
 	Format   string     `json:"format"` // of object names
 	ReadOnly bool       `json:"read_only,omitempty"`
-	// Whole is false while files are on their way.
-	Whole  bool         `json:"whole"`
-	Stamps []wire.Stamp `json:"stamps"` // of the guest's files
-	Host   []hostFile   `json:"host"`   // the files that they were made of
+	// Whole is false while files are on their way, or away; Sending says which. Kept
+	// are the repositories whose branches and index stay as the guest has them.
+	Whole   bool         `json:"whole"`
+	Sending []wire.Text  `json:"sending,omitempty"`
+	Kept    []wire.Text  `json:"kept,omitempty"`
+	Stamps  []wire.Stamp `json:"stamps"` // of the guest's files
+	Host    []hostFile   `json:"host"`   // the files that they were made of
 }
 
 // hostFile is a file of the host's as it was copied.

@@ -17,7 +17,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"banger.dev/banger"
-	"banger.dev/banger/internal/agent/archive"
 	"banger.dev/banger/internal/agent/control"
 	"banger.dev/banger/internal/agent/files"
 	"banger.dev/banger/internal/agent/users"
@@ -36,8 +35,7 @@ type world struct {
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	disk := &files.Server{Users: &users.DB{}}
-	return worldWith(t, (&control.Server{Streams: disk.All()}).Serve)
+	return worldWith(t, honest())
 }
 
 func worldWith(t *testing.T, serve func(net.Conn)) *world {
@@ -50,7 +48,23 @@ func worldWith(t *testing.T, serve func(net.Conn)) *world {
 	}
 	t.Setenv("GIT_CONFIG_GLOBAL", "/dev/null")
 	t.Setenv("GIT_CONFIG_NOSYSTEM", "1")
-	top := t.TempDir()
+	return worldIn(t, t.TempDir(), serve)
+}
+
+// worldAt is a world that was made before.
+func worldAt(t *testing.T, top string) *world {
+	t.Helper()
+	return worldIn(t, top, honest())
+}
+
+// honest is the agent as it is.
+func honest() func(net.Conn) {
+	disk := &files.Server{Users: &users.DB{}}
+	return (&control.Server{Streams: disk.All()}).Serve
+}
+
+func worldIn(t *testing.T, top string, serve func(net.Conn)) *world {
+	t.Helper()
 	w := &world{t: t, host: filepath.Join(top, "app"), target: filepath.Join(top, "guest/app")}
 	w.vm = VM{
 		Name: "web", Dir: filepath.Join(top, "state"), Lock: filepath.Join(top, "lock"),
@@ -316,53 +330,6 @@ func TestApplyMerges(t *testing.T) {
 	w.sh(w.host, "test ! -e dir/deep && test -f mine && test -x moved && ls .git | grep -c banger-apply | grep -q 0 || true; ! ls -A | grep -q banger")
 	if again, err := e.Apply(t.Context()); err != nil || len(again) != 0 {
 		t.Errorf("again: %v, %v", again, err)
-	}
-}
-
-// A file that somebody saves while the changes are on their way in is theirs.
-func TestAFileThatIsSavedWhileChangesAreAppliedStays(t *testing.T) {
-	w := newWorld(t)
-	w.repository()
-	w.prepare(Options{})
-	w.sh(w.target, "echo guest > plain; echo new > aaa")
-	e := w.export(ExportOptions{})
-	root, err := archive.OpenDir(w.host)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = root.Close() }()
-	todo, err := e.own.diffTree(t.Context(), refBase, refGuest)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := e.recordHost(t.Context(), root, todo); err != nil {
-		t.Fatal(err)
-	}
-	w.sh(w.host, "echo saved > plain")
-	if err := e.place(t.Context(), root, todo); banger.KindOf(err) != banger.KindConflict || !strings.Contains(err.Error(), "plain") {
-		t.Errorf("got %v", err)
-	}
-	w.sh(w.host, "test $(cat plain) = saved; test ! -e aaa; test -z \"$(ls -A .git | grep banger-apply)\"")
-}
-
-func TestAFileThatCannotBeMovedBackIsKept(t *testing.T) {
-	stage := t.TempDir()
-	failed := errors.New("the disk is gone")
-	file := filepath.Join(stage, name(oldFile, 3))
-	if err := os.WriteFile(file, []byte("mine"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := leave(stage, failed); !errors.Is(err, failed) || !strings.Contains(err.Error(), stage) {
-		t.Errorf("got %v", err)
-	}
-	if b, err := os.ReadFile(file); err != nil || string(b) != "mine" {
-		t.Errorf("%q, %v", b, err)
-	}
-	if err := leave(stage, nil); err != nil {
-		t.Error(err)
-	}
-	if _, err := os.Stat(stage); !os.IsNotExist(err) {
-		t.Errorf("after success it is there: %v", err)
 	}
 }
 

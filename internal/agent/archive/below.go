@@ -167,41 +167,44 @@ func (p *Packer) AddPath(t Tree, name, as string) error {
 }
 
 // Swap moves what is called fresh in the directory aside to a path of the tree,
-// and what was there to old in aside. Either need not be there. back undoes it.
-func (t Tree) Swap(name string, aside *os.File, fresh, old string) (back func() error, err error) {
+// and what was there to old in aside. Either need not be there. Unswap undoes it,
+// also one that was cut off.
+func (t Tree) Swap(name string, aside *os.File, fresh, old string) error {
 	local, err := Local(name)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	_, err = lstat(aside, fresh)
 	placing := err == nil
 	if err := t.enter(path.Dir(local), placing); err != nil {
-		return nil, err
+		return err
 	}
 	base, here, there := path.Base(local), int(t.parent.Fd()), int(aside.Fd())
 	if st, err := lstat(t.parent, base); err == nil && isDir(st) {
 		if err := unix.Unlinkat(here, base, unix.AT_REMOVEDIR); err != nil {
-			return nil, err
+			return err
 		}
 	} else if err == nil {
 		if err := unix.Renameat(here, base, there, old); err != nil {
-			return nil, err
+			return err
 		}
 	}
-	back = func() error { return t.unswap(local, aside, fresh, old) }
-	if placing {
-		if err := unix.Renameat(there, fresh, here, base); err != nil {
-			return nil, errors.Join(err, back())
-		}
+	if !placing {
+		return nil
 	}
-	return back, nil
+	return unix.Renameat(there, fresh, here, base)
 }
 
-func (t Tree) unswap(name string, aside *os.File, fresh, old string) error {
-	if err := t.enter(path.Dir(name), true); err != nil {
+// Unswap moves what is at a path to fresh in aside, and old back to the path.
+func (t Tree) Unswap(name string, aside *os.File, fresh, old string) error {
+	local, err := Local(name)
+	if err != nil {
 		return err
 	}
-	base, here, there := path.Base(name), int(t.parent.Fd()), int(aside.Fd())
+	if err := t.enter(path.Dir(local), true); err != nil {
+		return err
+	}
+	base, here, there := path.Base(local), int(t.parent.Fd()), int(aside.Fd())
 	if err := unix.Renameat(here, base, there, fresh); err != nil && err != unix.ENOENT {
 		return err
 	}

@@ -155,7 +155,7 @@ func statFile(name string, follow bool) (wire.FileStat, error) {
 	if follow {
 		name = followed(name)
 	}
-	stat := wire.FileStat{Path: wire.Text(name)}
+	stat := wire.FileStat{Path: wire.Text(name), Room: roomAt(name)}
 	parent, err := os.Stat(path.Dir(name))
 	stat.Parent = err == nil && parent.IsDir()
 	info, err := os.Lstat(name)
@@ -177,6 +177,33 @@ func statFile(name string, follow bool) (wire.FileStat, error) {
 		stat.Kind = wire.KindOther
 	}
 	return stat, nil
+}
+
+// roomAt is the room where a path is or would be, nil if nobody knows.
+func roomAt(name string) *wire.Room {
+	for {
+		var fs unix.Statfs_t
+		err := unix.Statfs(name, &fs)
+		if err == nil {
+			return roomOf(fs)
+		}
+		if name == "/" || err != unix.ENOENT && err != unix.ENOTDIR {
+			return nil
+		}
+		name = path.Dir(name)
+	}
+}
+
+func roomOf(fs unix.Statfs_t) *wire.Room {
+	room := &wire.Room{Bytes: int64(fs.Bavail) * fs.Bsize, Files: int64(fs.Ffree), Size: int64(fs.Blocks) * fs.Bsize}
+	if fs.Files == 0 {
+		room.Files = -1
+	}
+	var root unix.Statfs_t
+	if unix.Statfs("/", &root) == nil {
+		room.Root = root.Fsid == fs.Fsid
+	}
+	return room
 }
 
 // maxLinks is how many links the kernel follows in one path.

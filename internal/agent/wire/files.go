@@ -36,6 +36,17 @@ type FileStat struct {
 	Mode   uint32 `json:"mode"` // permission bits
 	Size   int64  `json:"size"`
 	Parent bool   `json:"parent"` // the directory that it is or would be in is there
+	// Room is that of the file system that it is or would be on; agents of before do
+	// not say.
+	Room *Room `json:"room,omitempty"`
+}
+
+// Room is what a file system has left for whoever asks.
+type Room struct {
+	Bytes int64 `json:"bytes"`
+	Files int64 `json:"files"` // -1: it does not count them
+	Size  int64 `json:"size"`  // of all of it
+	Root  bool  `json:"root"`  // it is the root file system
 }
 
 // The kinds of a FileStat.
