@@ -11,7 +11,7 @@ import (
 
 // statsTimeout bounds how long a VM's monitor may take to say what it counts,
 // its own patience with the guest included. Each VM has it to itself.
-const statsTimeout = 3 * time.Second
+const statsTimeout = 1500 * time.Millisecond
 
 // Meter says what of this host is taken.
 type Meter interface {

@@ -85,6 +85,7 @@ type monitor struct {
 	server  *server
 	network *user.Network // nil without a network card
 	idle    func()        // tells that the guest was used, see releaseMemory
+	guest   guestMeter
 	leases  *leases
 	ports   *publish.Set
 	done    chan struct{} // closed when the VM has ended
@@ -116,6 +117,7 @@ func open(order Order, drivers map[banger.VMM]vmm.Driver, log *slog.Logger) (_ *
 	}
 	m := &monitor{order: order, driver: driver, log: log, done: make(chan struct{})}
 	m.idle = releaseMemory()
+	m.guest.ask = func(ctx context.Context) (wire.Stats, error) { return m.control(m.currentChannel()).Stats(ctx) }
 	m.st = Status{MonitorPID: os.Getpid(), Stage: wire.StageKernel}
 	if m.lock, err = lockFile(order.Files.Lock()); err != nil {
 		return nil, err
