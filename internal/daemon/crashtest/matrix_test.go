@@ -44,6 +44,7 @@ func TestMatrix(t *testing.T) {
 	}
 	m := newMatrix(t, homes[0])
 	m.visitsEveryStep(t)
+	m.coversEveryState(t)
 	m.run(t, homes, func(c cell) bool { return wanted.MatchString(c.String()) })
 	t.Logf("the crash matrix: %s", m)
 }
@@ -204,8 +205,13 @@ func (v verb) enter(h *home) error {
 			return err
 		}
 	}
-	if v.from == banger.StatePaused {
+	switch v.from {
+	case banger.StatePaused:
 		if err := h.pause(vm); err != nil {
+			return err
+		}
+	case banger.StateBroken:
+		if err := h.loseDisk(vm); err != nil {
 			return err
 		}
 	}

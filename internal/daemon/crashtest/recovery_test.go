@@ -3,6 +3,7 @@ package crashtest
 import (
 	"errors"
 	"fmt"
+	"os"
 
 	"banger.dev/banger/internal/daemon/fault"
 	"banger.dev/banger/internal/proc"
@@ -28,11 +29,30 @@ func (h *home) endUnseen(vm string) error {
 
 // cutOff leaves a VM half made, and no daemon.
 func (h *home) cutOff(vm string) error {
-	if err := h.faults.Arm(fault.Fault{Step: "create.keys", After: true, Kind: fault.Kill}); err != nil {
+	return h.dieAfter("create.keys", func() error { return h.create(vm, h.spec, nil) })
+}
+
+// halfDelete leaves a VM half deleted, and no daemon.
+func (h *home) halfDelete(vm string) error {
+	return h.dieAfter("delete.mark", func() error { return h.delete(vm, false) })
+}
+
+// dieAfter kills the daemon in a verb.
+func (h *home) dieAfter(step string, verb func() error) error {
+	if err := h.faults.Arm(fault.Fault{Step: step, After: true, Kind: fault.Kill}); err != nil {
 		return err
 	}
-	if err := h.create(vm, h.spec, nil); err == nil {
-		return errors.New("a create that was to be cut off has ended well")
+	if err := verb(); err == nil {
+		return fmt.Errorf("what was to be cut off after %s has ended well", step)
 	}
 	return h.faults.Disarm()
+}
+
+// loseDisk breaks a VM that is stopped.
+func (h *home) loseDisk(vm string) error {
+	d, err := h.show(vm)
+	if err != nil {
+		return err
+	}
+	return os.Remove(h.layout.VM(d.ID).SystemDisk("qcow2"))
 }

@@ -9,6 +9,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"banger.dev/banger"
 )
 
 // visitsEveryStep fails the test if a step in the source is in no row: then a
@@ -32,6 +34,71 @@ func (m *matrix) visitsEveryStep(t *testing.T) {
 			t.Errorf("the step %s is not found in the source", name)
 		}
 	}
+}
+
+// coversEveryState fails the test if a verb acts in a state in which no row begins
+// with it. What --force and --image add is the same work, or a row of its own; how
+// a create is given up is told by its own rows.
+func (m *matrix) coversEveryState(t *testing.T) {
+	t.Helper()
+	rows := map[string]bool{}
+	for _, r := range m.rows {
+		word, _, _ := strings.Cut(r.verb.name, " ")
+		rows[word+" "+string(r.verb.from)] = true
+	}
+	acts := verdicts(t)
+	if len(acts) == 0 {
+		t.Error("lifecycle's table of verdicts is not found")
+	}
+	for _, act := range acts {
+		if word, state, _ := strings.Cut(act, " "); !rows[act] && state != string(banger.StateCreating) {
+			t.Errorf("no row of the matrix begins with a %s of a VM that is %s", word, state)
+		}
+	}
+}
+
+// verdicts are the verbs, by their first words, and the states in which they act,
+// by lifecycle's table of what is legal when.
+func verdicts(t *testing.T) (acts []string) {
+	t.Helper()
+	words := map[string]string{}
+	for _, f := range sources(t, "../../lifecycle") {
+		ast.Inspect(f, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.ValueSpec:
+				if len(n.Values) == 1 && fmt.Sprint(n.Type) == "verb" {
+					name := map[string]bool{}
+					addName(name, n.Values[0])
+					for text := range name {
+						words[n.Names[0].Name], _, _ = strings.Cut(text, " ")
+					}
+				}
+			case *ast.CaseClause:
+				acts = append(acts, actsOf(n)...)
+			}
+			return true
+		})
+	}
+	for i, act := range acts {
+		verb, state, _ := strings.Cut(act, " ")
+		acts[i] = words[verb] + " " + state
+	}
+	return acts
+}
+
+// actsOf are the verbs of a case, by their constants, with the states that it maps
+// to act.
+func actsOf(c *ast.CaseClause) (acts []string) {
+	ast.Inspect(c, func(n ast.Node) bool {
+		pair, ok := n.(*ast.KeyValueExpr)
+		if ok && fmt.Sprint(pair.Value) == "act" {
+			for _, verb := range c.List {
+				acts = append(acts, fmt.Sprint(verb, " ", pair.Key))
+			}
+		}
+		return true
+	})
+	return acts
 }
 
 // stepNames are the names that package lifecycle gives to steps: in a literal, or

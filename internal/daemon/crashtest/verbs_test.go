@@ -47,7 +47,8 @@ func (v verb) target() string {
 	return v.vm
 }
 
-// verbs is every verb that makes, changes or removes something.
+// verbs is every verb that makes, changes or removes something, in every state in
+// which it acts.
 func verbs() []verb {
 	port := func(n int) banger.Port {
 		return banger.Port{HostIP: "127.0.0.1", HostPort: n, GuestPort: 80, Protocol: "tcp"}
@@ -57,7 +58,7 @@ func verbs() []verb {
 			return c.AddPorts(ctx, vm, []banger.Port{port(h.port)})
 		})
 	}
-	remove := func(h *home, vm string) error {
+	unpublish := func(h *home, vm string) error {
 		return do(h, func(ctx context.Context, c *client.Client) (api.VerbReply, error) {
 			return c.RemovePorts(ctx, vm, []string{fmt.Sprintf("%d/tcp", h.port)})
 		})
@@ -75,6 +76,17 @@ func verbs() []verb {
 				return c.ResetVM(ctx, vm, api.ResetRequest{Force: force}, nil)
 			})
 		}
+	}
+	restart := func(h *home, vm string) error {
+		return do(h, func(ctx context.Context, c *client.Client) (api.Operation, error) {
+			return c.RestartVM(ctx, vm, api.RestartRequest{}, nil)
+		})
+	}
+	kill := func(h *home, vm string) error {
+		return do(h, func(ctx context.Context, c *client.Client) (api.VerbReply, error) { return c.KillVM(ctx, vm) })
+	}
+	remove := func(force bool) func(h *home, vm string) error {
+		return func(h *home, vm string) error { return h.delete(vm, force) }
 	}
 	return []verb{
 		{name: "create", from: absent, to: banger.StateStopped, done: banger.KindConflict,
@@ -99,35 +111,45 @@ func verbs() []verb {
 			do: func(h *home, vm string) error { return h.start(vm, h.brief) }},
 		{name: "stop", from: banger.StateRunning, to: banger.StateStopped, do: stop(0)},
 		{name: "stop of a guest that does not listen", vm: "ignores", from: banger.StateRunning, to: banger.StateStopped, do: stop(50)},
-		{name: "kill", from: banger.StateRunning, to: banger.StateStopped, do: func(h *home, vm string) error {
-			return do(h, func(ctx context.Context, c *client.Client) (api.VerbReply, error) { return c.KillVM(ctx, vm) })
-		}},
-		{name: "restart", from: banger.StateRunning, to: banger.StateRunning, via: []banger.State{banger.StateStopped}, effect: running,
-			do: func(h *home, vm string) error {
-				return do(h, func(ctx context.Context, c *client.Client) (api.Operation, error) {
-					return c.RestartVM(ctx, vm, api.RestartRequest{}, nil)
-				})
-			}},
+		{name: "stop of a paused one", from: banger.StatePaused, to: banger.StateStopped, via: []banger.State{banger.StateRunning}, do: stop(0)},
+		{name: "kill", from: banger.StateRunning, to: banger.StateStopped, do: kill},
+		{name: "kill of a paused one", from: banger.StatePaused, to: banger.StateStopped, do: kill},
+		{name: "restart", from: banger.StateRunning, to: banger.StateRunning, via: []banger.State{banger.StateStopped}, effect: running, do: restart},
+		{name: "restart of a paused one", from: banger.StatePaused, to: banger.StateRunning, via: []banger.State{banger.StateStopped}, effect: running, do: restart},
+		{name: "restart of a stopped one", from: banger.StateStopped, to: banger.StateRunning, effect: running, do: restart},
 		{name: "pause", from: banger.StateRunning, to: banger.StatePaused, do: (*home).pause},
 		{name: "resume", from: banger.StatePaused, to: banger.StateRunning, do: func(h *home, vm string) error {
 			return do(h, func(ctx context.Context, c *client.Client) (api.VerbReply, error) { return c.ResumeVM(ctx, vm) })
 		}},
 		{name: "reset", from: banger.StateStopped, to: banger.StateStopped, do: reset(false)},
+		{name: "reset of a broken one", from: banger.StateBroken, to: banger.StateStopped, do: reset(false)},
 		{name: "reset --force", from: banger.StateRunning, to: banger.StateStopped, do: reset(true)},
+		{name: "reset --force of a paused one", from: banger.StatePaused, to: banger.StateStopped, do: reset(true)},
 		{name: "set", from: banger.StateStopped, to: banger.StateStopped, do: set, effect: isSet},
 		{name: "set of a running one", from: banger.StateRunning, to: banger.StateRunning, do: setLive, effect: isSet},
-		{name: "an end without a verb", from: banger.StateRunning, to: banger.StateStopped, do: (*home).endsByItself},
+		{name: "set of a paused one", from: banger.StatePaused, to: banger.StatePaused, do: setLive, effect: isSet},
+		{name: "set of a broken one", from: banger.StateBroken, to: banger.StateBroken, do: setLive, effect: isSet},
+		{name: "wait for an end without a verb", from: banger.StateRunning, to: banger.StateStopped, do: (*home).awaitsTheEnd},
 		{name: "delete", from: banger.StateStopped, to: absent, done: banger.KindNotFound,
-			do: func(h *home, vm string) error { return h.delete(vm, false) }},
+			do: remove(false)},
+		{name: "delete of a broken one", from: banger.StateBroken, to: absent, done: banger.KindNotFound, do: remove(false)},
 		{name: "delete --force", from: banger.StateRunning, to: absent, via: []banger.State{banger.StateStopped}, done: banger.KindNotFound,
-			do: func(h *home, vm string) error { return h.delete(vm, true) }},
+			do: remove(true)},
+		{name: "delete --force of a paused one", from: banger.StatePaused, to: absent, via: []banger.State{banger.StateStopped}, done: banger.KindNotFound,
+			do: remove(true)},
+		{name: "prune", from: banger.StateStopped, to: absent, do: (*home).prune},
 		{name: "port add", from: banger.StateRunning, to: banger.StateRunning, do: add, effect: publishes(1)},
 		{name: "port remove", from: banger.StateRunning, to: banger.StateRunning, done: banger.KindNotFound,
-			prepare: add, do: remove, effect: publishes(0)},
+			prepare: add, do: unpublish, effect: publishes(0)},
+		{name: "port add to a stopped one", from: banger.StateStopped, to: banger.StateStopped, do: add, effect: publishes(1)},
+		{name: "port remove from a stopped one", from: banger.StateStopped, to: banger.StateStopped, done: banger.KindNotFound,
+			prepare: add, do: unpublish, effect: publishes(0)},
 		{name: "recovery of what has ended", from: banger.StateRunning, to: banger.StateStopped,
 			prepare: (*home).endUnseen, do: (*home).recover},
 		{name: "recovery of a create that was cut off", from: absent, to: absent, via: []banger.State{banger.StateBroken}, quiet: true,
 			prepare: (*home).cutOff, do: (*home).recover},
+		{name: "recovery of a delete that was cut off", from: banger.StateStopped, to: absent, via: []banger.State{banger.StateBroken}, quiet: true,
+			prepare: (*home).halfDelete, do: (*home).recover},
 	}
 }
 
@@ -182,17 +204,38 @@ func publishes(want int) func(h *home, vm banger.VM) error {
 	}
 }
 
+// prune deletes every VM that is stopped, as the command line does.
+func (h *home) prune(string) error {
+	list, err := h.list()
+	if err != nil {
+		return err
+	}
+	for _, vm := range list {
+		if vm.State == banger.StateStopped {
+			err = errors.Join(err, h.delete(vm.ID, false))
+		}
+	}
+	return err
+}
+
+// awaitsTheEnd waits for the end of a VM whose VMM is killed meanwhile.
+func (h *home) awaitsTheEnd(vm string) error {
+	if err := h.killVMM(vm); err != nil {
+		return err
+	}
+	reply, err := ask(h, func(ctx context.Context, c *client.Client) (api.WaitReply, error) {
+		return c.WaitVM(ctx, vm, string(banger.StateStopped), 0)
+	})
+	if err == nil && !reply.Reached {
+		err = fmt.Errorf("%s is %s", vm, reply.VM.State)
+	}
+	return err
+}
+
 // endsByItself kills a VM's VMM, as its own failure would, and waits until the
 // daemon has seen it.
 func (h *home) endsByItself(vm string) error {
-	d, err := h.show(vm)
-	if banger.KindOf(err) == banger.KindNotFound {
-		return nil
-	}
-	if err != nil || d.Handles == nil {
-		return err
-	}
-	if err := syscall.Kill(d.Handles.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+	if err := h.killVMM(vm); err != nil {
 		return err
 	}
 	return eventually(func() error {
@@ -205,4 +248,19 @@ func (h *home) endsByItself(vm string) error {
 		}
 		return err
 	})
+}
+
+// killVMM kills a VM's VMM, if it has one.
+func (h *home) killVMM(vm string) error {
+	d, err := h.show(vm)
+	if banger.KindOf(err) == banger.KindNotFound {
+		return nil
+	}
+	if err != nil || d.Handles == nil {
+		return err
+	}
+	if err := syscall.Kill(d.Handles.PID, syscall.SIGKILL); err != nil && !errors.Is(err, syscall.ESRCH) {
+		return err
+	}
+	return nil
 }
