@@ -2,13 +2,19 @@ package e2e
 
 import (
 	"bytes"
+	"database/sql" //nolint:depguard // a newer banger's database is made here, which no build can
 	"encoding/json"
 	"errors"
+	"io/fs"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
+
+	_ "modernc.org/sqlite" //nolint:depguard // the driver "sqlite"
 )
 
 // twoVMs is a home with the VMs a and b, and no daemon.
@@ -135,4 +141,66 @@ func TestDamagedFilesBesideTheDatabaseTakeNothingAway(t *testing.T) {
 			t.Fatalf("%s: %v\n%s", pattern, err, out)
 		}
 	}
+}
+
+// A database of a newer banger is not touched, whoever asks: its VMs are that
+// banger's, and go on there.
+func TestDatabaseOfANewerBangerIsRefusedUntouched(t *testing.T) {
+	h := twoVMs(t)
+	db := filepath.Join(h.dir, "state/banger.db")
+	execute(t, db, `INSERT INTO goose_db_version (version_id, is_applied) VALUES (99, 1)`)
+	before := filesOf(t, filepath.Dir(db))
+	message, next := h.says(t, 4, "daemon", "start")
+	if !strings.Contains(message, db+" is of a newer banger: its schema is 99, this build knows ") || !strings.HasPrefix(next, "upgrade banger") {
+		t.Errorf("%q, try %q", message, next)
+	}
+	for _, args := range [][]string{{"daemon", "start"}, {"vm", "list"}, {"run", "--rm", "--", "true"}, {"vm", "delete", "--force", "a"}} {
+		out, err := h.banger(args...).CombinedOutput()
+		if err == nil || strings.Count(string(out), "\n") != 1 || !strings.Contains(string(out), message) || !strings.Contains(string(out), next) {
+			t.Errorf("%v: %v\n%s", args, err, out)
+		}
+	}
+	if after := filesOf(t, filepath.Dir(db)); !maps.Equal(before, after) {
+		t.Errorf("of these files some were changed: %v; now there are %v", slices.Sorted(maps.Keys(before)), slices.Sorted(maps.Keys(after)))
+	}
+	execute(t, db, `DELETE FROM goose_db_version WHERE version_id = 99`)
+	if vms, err := h.list(); err != nil || len(vms) != 2 {
+		t.Errorf("with the banger that knows it: %v, %v", vms, err)
+	}
+	for _, name := range []string{"a", "b"} {
+		if out, err := h.banger("vm", "delete", name).CombinedOutput(); err != nil {
+			t.Errorf("%v\n%s", err, out)
+		}
+	}
+}
+
+func execute(t *testing.T, file, statement string) {
+	t.Helper()
+	db, err := sql.Open("sqlite", file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = db.ExecContext(t.Context(), statement)
+	if err := errors.Join(err, db.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// filesOf is the content of every file in and below dir, but of the daemon's log
+// and locks.
+func filesOf(t *testing.T, dir string) map[string]string {
+	t.Helper()
+	content := map[string]string{}
+	err := filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !d.Type().IsRegular() || strings.HasPrefix(d.Name(), "bangerd.") {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		content[path] = string(b)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
 }
