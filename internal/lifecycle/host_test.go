@@ -53,6 +53,7 @@ type guest struct {
 	initNever  bool                    // its init never finishes
 	onSpawn    func(m *machine)        // called when the VMM runs, before Spawn returns
 	onReady    <-chan struct{}         // the boot waits for this
+	afterReady func(*machine)          // called when an answer that it is ready is on its way
 	onShutdown func(time.Duration)     // called when it is asked to power off
 	status     func(s *monitor.Status) // changes what the monitor says
 }
@@ -395,7 +396,11 @@ func (c client) Ready(ctx context.Context) (monitor.Status, error) {
 	if err != nil {
 		return monitor.Status{}, err
 	}
-	return m.status(), nil
+	s := m.status()
+	if m.guest.afterReady != nil { // the answer is on its way
+		m.guest.afterReady(m)
+	}
+	return s, nil
 }
 
 func (c client) Init(ctx context.Context) (wire.InitStatus, error) {

@@ -207,12 +207,6 @@ func (m *Manager) isUnderway(underway map[string]context.CancelCauseFunc, id str
 	return underway[id] != nil
 }
 
-func (m *Manager) setSeen(id string, s monitor.Status) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.seen[id] = s
-}
-
 func (m *Manager) files(id string) paths.VM { return m.Layout.VM(id) }
 
 func (m *Manager) monitorOf(id string) Monitor {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"banger.dev/banger"
@@ -113,6 +114,47 @@ func TestAFailureOrACrashAtAnyStepOfARestartCanBeRepaired(t *testing.T) {
 				t.Error(err)
 			}
 			w.repeatRestart(step)
+		}
+	})
+}
+
+// What the monitor said before it paused the VM comes last, and is older.
+func TestAnAnswerThatComesLateDoesNotHideWhatTheWatcherHeard(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		pauses := func(m *machine) {
+			m.pause("the host's disk is full")
+			synctest.Wait() // the watcher, which is there from the run before, hears of it
+		}
+		w.run("a")
+		w.guest("a", guest{boots: 5 * time.Second, afterReady: pauses}) // the watcher finds it meanwhile
+		if r := <-w.beginRestart(t.Context(), "a"); r.err != nil {
+			t.Fatal(r.err)
+		}
+		w.wantState("a", "paused")
+	})
+}
+
+// Who waits for another's boot is told of it when the VM has been started anew.
+func TestAnAnswerOfAnEarlierRunIsNotTakenForThisOnes(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.run("a")
+		w.machine("a").guest.afterReady = func(*machine) {
+			w.guest("a", guest{hangs: true})
+			if _, _, err := w.Kill(context.Background(), "a"); err != nil {
+				t.Error(err)
+			}
+			started := w.beginStart(t.Context(), "a")
+			pending(t, "the next start", started)
+			go func() { <-started }()
+		}
+		if r := <-w.beginStart(t.Context(), "a"); r.err != nil {
+			t.Fatal(r.err)
+		}
+		if d, err := w.Show(t.Context(), "a"); err != nil || d.Reason != "it is booting" {
+			t.Errorf("%s, %q, %v", d.State, d.Reason, err)
+		}
+		if _, _, err := w.Kill(t.Context(), "a"); err != nil {
+			t.Error(err)
 		}
 	})
 }

@@ -414,7 +414,7 @@ func (m *Manager) recordAlive(rec banger.Record, s monitor.Status) error {
 	if err != nil {
 		return fmt.Errorf("the monitor is gone already: %w", err)
 	}
-	m.setSeen(rec.ID, s)
+	m.noteRun(rec.ID, s)
 	h.BootID, h.Step = boot, "start.ready"
 	h.PID, h.PIDStart, h.MonitorPID, h.MonitorStart = s.VMM.PID, s.VMM.Start, s.MonitorPID, start
 	return m.writeHandles(rec.ID, *h)
@@ -431,7 +431,7 @@ func (b *bootPlan) awaitReady(ctx context.Context, rec banger.Record) error {
 	if err != nil {
 		return err
 	}
-	b.m.setSeen(rec.ID, s)
+	b.m.noteReady(rec.ID, s)
 	return nil
 }
 
@@ -446,11 +446,7 @@ func (m *Manager) awaitOther(ctx context.Context, rec banger.Record, opts StartO
 	s, err := m.monitorOf(rec.ID).Ready(asking)
 	switch {
 	case err == nil:
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		if !m.seen[rec.ID].Ready { // else the watcher knows better
-			m.seen[rec.ID] = s
-		}
+		m.noteReady(rec.ID, s)
 		return nil
 	case ctx.Err() != nil:
 		return &banger.Error{Kind: banger.KindCancelled, Message: fmt.Sprintf("nobody waits any more for %s to be ready", rec.Name), Err: err}

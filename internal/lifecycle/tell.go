@@ -47,7 +47,8 @@ func (m *Manager) tellStartedIfUntold(ctx context.Context, rec banger.Record, st
 func (m *Manager) noteStatus(ctx context.Context, id string, s monitor.Status) {
 	m.mu.Lock()
 	before, known := m.seen[id]
-	stale := known && before.MonitorPID != s.MonitorPID // of a run that a verb has replaced
+	// Of a run that a verb has replaced, or of before what a verb was told.
+	stale := known && (before.MonitorPID != s.MonitorPID || s.Before(before))
 	if !stale {
 		m.seen[id] = s
 	}

@@ -55,6 +55,19 @@ type Status struct {
 	Network *network.Stats `json:"network,omitempty"`
 }
 
+// Before says whether a monitor said s before it said t.
+func (s Status) Before(t Status) bool {
+	switch {
+	case s.Boots != t.Boots:
+		return s.Boots < t.Boots
+	case s.Pauses != t.Pauses:
+		return s.Pauses < t.Pauses
+	case s.Paused != t.Paused:
+		return s.Paused && s.Pauses > 0 // of one pause; an old monitor does not count them
+	}
+	return !s.Ready && t.Ready
+}
+
 // Exit is how a VM's run ended; the content of exit.json.
 type Exit struct {
 	banger.LastExit
