@@ -2,7 +2,6 @@ package lifecycle
 
 import (
 	"context"
-	"time"
 
 	"banger.dev/banger"
 )
@@ -17,9 +16,6 @@ const (
 	UntilReady   Condition = "ready"   // a command can be run in it
 )
 
-// awaitPoll is how often a VM is looked at for whom waits.
-const awaitPoll = 100 * time.Millisecond
-
 // Await waits until a VM is as it is wanted, or ctx has ended; reached says
 // which. A VM that is deleted meanwhile has stopped; for anything else that is
 // an error.
@@ -30,9 +26,8 @@ func (m *Manager) Await(ctx context.Context, ref string, until Condition) (vm ba
 		return banger.VM{}, false, err
 	}
 	vm = m.observe(rec)
-	tick := time.NewTicker(awaitPoll)
-	defer tick.Stop()
 	for {
+		changed := m.change()
 		now, there := m.look(ctx, rec)
 		if there {
 			vm = now
@@ -49,7 +44,7 @@ func (m *Manager) Await(ctx context.Context, ref string, until Condition) (vm ba
 			return vm, false, err
 		}
 		select {
-		case <-tick.C:
+		case <-changed:
 		case <-ctx.Done():
 			return vm, false, nil
 		}

@@ -3,6 +3,7 @@ package lifecycle_test
 import (
 	"context"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"banger.dev/banger"
@@ -79,6 +80,24 @@ func TestAWaitThatIsOverAtOnceStillSaysHowTheVMIs(t *testing.T) {
 		cancel()
 		if vm, reached, err := w.Await(over, "a", lifecycle.UntilRunning); err != nil || reached || vm.State != banger.StateStopped {
 			t.Errorf("%+v, %v, %v", vm, reached, err)
+		}
+	})
+}
+
+// It is told when there is something to look at.
+func TestAWaitDoesNothingWhileNothingHappens(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.run("a")
+		stopped := w.beginAwait("a", lifecycle.UntilStopped)
+		w.afterRead = func(what string) { t.Errorf("it looks: %s", what) }
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		w.afterRead = nil
+		if _, _, err := w.Kill(t.Context(), "a"); err != nil {
+			t.Fatal(err)
+		}
+		if r := <-stopped; r.err != nil || !r.out.Changed {
+			t.Errorf("%+v", r)
 		}
 	})
 }

@@ -117,6 +117,7 @@ func (m *Manager) setDeleting(id string, is bool) {
 	} else {
 		delete(m.deleting, id)
 	}
+	m.announce()
 }
 
 func (m *Manager) isDeleting(id string) bool {

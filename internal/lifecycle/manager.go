@@ -143,6 +143,7 @@ type Manager struct {
 	wg        sync.WaitGroup // watchers
 
 	mu       mutex
+	changed  chan struct{}                      // closed, and made anew, when what follows says something else of a VM
 	creating map[string]context.CancelCauseFunc // creates under way, by id, until their boot is over, and pulls for other verbs
 	starting map[string]context.CancelCauseFunc // boots under way, by id
 	memory   map[string]banger.Bytes            // what VMs were started with, by id: those alive or starting, and some that were
@@ -163,6 +164,7 @@ func New(deps Deps) *Manager {
 		locks:     keyed{class: LockVM, observer: deps.Locks},
 		admission: mutex{class: LockAdmission, observer: deps.Locks},
 		mu:        mutex{class: LockState, observer: deps.Locks},
+		changed:   make(chan struct{}),
 		creating:  map[string]context.CancelCauseFunc{}, starting: map[string]context.CancelCauseFunc{}, memory: map[string]banger.Bytes{},
 		seen: map[string]monitor.Status{}, unlike: map[string]string{}, watched: map[string]bool{}, deleting: map[string]bool{},
 	}
@@ -182,10 +184,12 @@ func (m *Manager) begin(ctx context.Context, underway map[string]context.CancelC
 	ctx, cancel := context.WithCancelCause(ctx)
 	m.mu.Lock()
 	underway[id] = cancel
+	m.announce()
 	m.mu.Unlock()
 	return ctx, func() {
 		m.mu.Lock()
 		delete(underway, id)
+		m.announce()
 		m.mu.Unlock()
 		cancel(nil)
 	}

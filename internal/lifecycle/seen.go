@@ -10,7 +10,7 @@ func (m *Manager) noteRun(id string, s monitor.Status) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if before := m.seen[id]; before.MonitorPID != s.MonitorPID || !s.Before(before) {
-		m.seen[id] = s
+		m.keepSeen(id, s)
 	}
 }
 
@@ -19,6 +19,35 @@ func (m *Manager) noteReady(id string, s monitor.Status) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if before := m.seen[id]; before.MonitorPID == s.MonitorPID && !s.Before(before) {
-		m.seen[id] = s
+		m.keepSeen(id, s)
 	}
+}
+
+// keepSeen keeps what a monitor has said. m.mu is held.
+func (m *Manager) keepSeen(id string, s monitor.Status) {
+	before, known := m.seen[id]
+	m.seen[id] = s
+	if !known || before.MonitorPID != s.MonitorPID || before.Ready != s.Ready || before.Paused != s.Paused {
+		m.announce()
+	}
+}
+
+// forget is for a VM whose run is over. m.mu is held.
+func (m *Manager) forget(id string) {
+	delete(m.seen, id)
+	m.announce()
+}
+
+// announce tells who waits that some VM may be something else now. m.mu is held.
+func (m *Manager) announce() {
+	close(m.changed)
+	m.changed = make(chan struct{})
+}
+
+// change is closed when some VM may have become something else. Ask for it before
+// looking.
+func (m *Manager) change() <-chan struct{} {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.changed
 }

@@ -14,6 +14,10 @@ import (
 // its socket, is left alone before it is asked again.
 const watchRetry = time.Second
 
+// lockPoll is how long the lock of a VM that has ended is waited for, before it is
+// looked whether the VM is alive again.
+const lockPoll = 100 * time.Millisecond
+
 // watch follows a live VM until it has ended, then settles it. There is one
 // watcher for each VM. The caller holds the VM's lock.
 func (m *Manager) watch(rec banger.Record) {
@@ -64,7 +68,7 @@ func (m *Manager) settleEnded(id string) (done bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.watched, id)
-	delete(m.seen, id)
+	m.forget(id)
 	return true
 }
 
@@ -73,7 +77,7 @@ func (m *Manager) settleEnded(id string) (done bool) {
 // waiting for what the VM's watcher hears, as a pause does.
 func (m *Manager) lockEnded(id string) (unlock func()) {
 	for m.life.Err() == nil && !m.alive(id) {
-		waiting, cancel := context.WithTimeout(m.life, awaitPoll)
+		waiting, cancel := context.WithTimeout(m.life, lockPoll)
 		unlock, err := m.locks.lock(waiting, id)
 		cancel()
 		if err == nil {

@@ -43,7 +43,7 @@ func (m *Manager) teardown(ctx context.Context, id string) error {
 		}},
 	)
 	m.mu.Lock()
-	delete(m.seen, id)
+	m.forget(id)
 	delete(m.unlike, id)
 	m.mu.Unlock()
 	return err

@@ -50,7 +50,7 @@ func (m *Manager) noteStatus(ctx context.Context, id string, s monitor.Status) {
 	// Of a run that a verb has replaced, or of before what a verb was told.
 	stale := known && (before.MonitorPID != s.MonitorPID || s.Before(before))
 	if !stale {
-		m.seen[id] = s
+		m.keepSeen(id, s)
 	}
 	m.mu.Unlock()
 	if stale {
