@@ -1,12 +1,9 @@
 package lifecycle
 
 import (
-	"bufio"
-	"bytes"
 	"context"
 	"errors"
 	"io"
-	"os"
 	"time"
 
 	"banger.dev/banger"
@@ -29,7 +26,7 @@ type ConsoleOptions struct {
 	Source Source     // "": serial
 	Follow bool       // what is yet to come too, until the VM has ended
 	Since  time.Time  // zero: from the first line there is
-	Tail   int        // of what is there already only the last lines; -1: all, and so it is behind After
+	Tail   int        // of what is there already only the last lines; -1: all, and so it is if After is given
 	After  tail.Place // where an earlier reader has stopped; zero: none has
 	Places bool       // before each line the place behind it, and a space
 }
@@ -65,48 +62,26 @@ func (m *Manager) Console(ctx context.Context, ref string, opts ConsoleOptions) 
 	if opts.Follow {
 		ended = func() bool { return !m.alive(rec.ID) }
 	}
+	begin := opts.After
+	if begin == (tail.Place{}) && opts.Tail >= 0 {
+		begin, err = tail.Last(ctx, files, opts.Tail, func(line []byte) bool { return !before(line, opts.Since) })
+		if err != nil {
+			return nil, err
+		}
+	}
 	all, err := tail.Open(ctx, files, ended)
 	if err != nil {
 		return nil, err
 	}
-	found, err := all.Skip(opts.After)
+	found, err := all.Skip(begin)
 	if err != nil {
 		return nil, errors.Join(err, all.Close())
 	}
 	c := &wantedLines{lines: tail.NewLines(all), closer: all, since: opts.Since, places: opts.Places}
-	console := &Console{ReadCloser: c, VM: rec.ID, Lost: !found}
-	if found {
-		console.Begin = opts.After
+	if !found { // it has been rotated away: all that is there is behind it
+		return &Console{ReadCloser: c, VM: rec.ID, Lost: opts.After != (tail.Place{})}, nil
 	}
-	if opts.Tail >= 0 && console.Begin == (tail.Place{}) {
-		err = c.skipTo(opts.Tail, files, &console.Begin)
-	}
-	if err != nil {
-		return nil, errors.Join(err, all.Close())
-	}
-	return console, nil
-}
-
-// skipTo leaves out all lines that are there but the last few.
-func (c *wantedLines) skipTo(last int, files []string, behind *tail.Place) error {
-	there := 0
-	for _, path := range files {
-		there += c.linesNow(path)
-	}
-	for there > last {
-		line, err := c.lines.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
-		*behind = line.Behind
-		if !c.before(line.Text) {
-			there--
-		}
-	}
-	return nil
+	return &Console{ReadCloser: c, VM: rec.ID, Begin: begin}, nil
 }
 
 // logFiles are the files of a log, the oldest first.
@@ -137,7 +112,7 @@ func (c *wantedLines) Read(p []byte) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		if !c.before(line.Text) {
+		if !before(line.Text, c.since) {
 			c.rest = c.text(line)
 		}
 	}
@@ -155,32 +130,10 @@ func (c *wantedLines) text(line tail.Line) []byte {
 
 // before says whether a line was written before what is wanted. One without a
 // stamp is of unknown age, and wanted.
-func (c *wantedLines) before(line []byte) bool {
-	if c.since.IsZero() {
+func before(line []byte, since time.Time) bool {
+	if since.IsZero() {
 		return false
 	}
 	at, ok := monitor.StampOf(line)
-	return ok && at.Before(c.since)
-}
-
-// linesNow is how many lines of a file are wanted by their age.
-func (c *wantedLines) linesNow(path string) int {
-	f, err := os.Open(path)
-	if err != nil {
-		return 0
-	}
-	defer func() { _ = f.Close() }()
-	n := 0
-	for reader := bufio.NewReader(f); ; {
-		line, err := reader.ReadSlice('\n')
-		if errors.Is(err, bufio.ErrBufferFull) {
-			continue // the line's end counts
-		}
-		if bytes.HasSuffix(line, []byte{'\n'}) && !c.before(line) {
-			n++
-		}
-		if err != nil {
-			return n
-		}
-	}
+	return ok && at.Before(since)
 }

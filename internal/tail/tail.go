@@ -33,7 +33,8 @@ type Reader struct {
 // its error.
 func Open(ctx context.Context, paths []string, ended func() bool) (*Reader, error) {
 	r := &Reader{ctx: ctx, path: paths[len(paths)-1], ended: ended}
-	// The newest first: what is rotated meanwhile is then seen twice and not missed.
+	// The newest first: what is rotated meanwhile is then seen under both names, and
+	// not missed.
 	for i := len(paths) - 1; i >= 0; i-- {
 		f, err := os.Open(paths[i])
 		if errors.Is(err, fs.ErrNotExist) {
@@ -44,6 +45,10 @@ func Open(ctx context.Context, paths []string, ended func() bool) (*Reader, erro
 		}
 		if len(r.files) > 0 && same(f, r.files[0]) {
 			_ = f.Close() // rotated between the two
+			continue
+		}
+		if len(r.files) > 0 && same(f, r.files[0]) {
+			_ = f.Close()
 			continue
 		}
 		r.files = append([]*os.File{f}, r.files...)
