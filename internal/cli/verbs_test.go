@@ -257,7 +257,7 @@ dir           /state/web
 	}
 	vm.Handles = &banger.Handles{VCPUs: 1, Memory: 2 * banger.GiB}
 	got = w.run("vm", "show", "web")
-	if !strings.Contains(got.stdout, "1GiB (2GiB until its next start)") || strings.Contains(got.stdout, "1 (") {
+	if !strings.Contains(got.stdout, "1GiB (2GiB until its next start)") || !strings.Contains(got.stdout, "vcpus         1\n") {
 		t.Errorf("it does not say what it has until its next start:\n%s", got.stdout)
 	}
 	var detail banger.Detail
