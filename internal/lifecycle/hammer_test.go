@@ -209,7 +209,7 @@ func (c *hammerer) work() {
 	defer c.c.Close()
 	verbs := []func(ctx context.Context, name string){
 		c.create, c.create, c.create, c.start, c.start, c.restart, c.stop, c.kill, c.pause, c.resume, c.reset, c.delete,
-		c.show, c.show, c.list, c.wait, c.ports, c.logs, c.clock,
+		c.set, c.set, c.prune, c.show, c.show, c.list, c.stats, c.wait, c.ports, c.logs, c.clock,
 	}
 	for time.Now().Before(c.until) {
 		name := all[c.rand.IntN(len(all))]
@@ -392,6 +392,47 @@ func (c *hammerer) delete(ctx context.Context, name string) {
 		_, err := c.c.DeleteVM(ctx, name, force)
 		return ok, err
 	}, errs)
+}
+
+// set changes labels at any time, or begins the system disk of a stopped VM anew.
+func (c *hammerer) set(ctx context.Context, name string) {
+	n := fmt.Sprint(c.n)
+	req, ok, refused := api.SetRequest{Labels: map[string]*string{"n": &n}}, fact{saw: append(up, "stopped")}, fact{saw: made}
+	if c.rand.IntN(2) == 0 {
+		req, ok, refused = api.SetRequest{Image: ptr("debian")}, fact{saw: down}, fact{saw: append(up, "creating")}
+	}
+	c.asked(ctx, fmt.Sprint("set, image: ", req.Image != nil), name, func() (fact, error) {
+		_, err := c.c.SetVM(ctx, name, req, nil)
+		return ok, err
+	}, map[banger.Kind]fact{banger.KindNotFound: {saw: gone}, banger.KindConflict: refused, banger.KindCancelled: {}})
+}
+
+func (c *hammerer) stats(ctx context.Context, name string) {
+	c.asked(ctx, "stats", name, func() (fact, error) {
+		rows, err := c.c.Stats(ctx, []string{name})
+		if err != nil || len(rows) == 0 { // it was deleted meanwhile
+			return fact{saw: gone}, err
+		}
+		return fact{saw: []string{string(rows[0].State)}}, nil
+	}, map[banger.Kind]fact{banger.KindNotFound: {saw: gone}})
+}
+
+// prune deletes what it sees stopped, by id, as the command line does: another VM
+// may have the name by then.
+func (c *hammerer) prune(ctx context.Context, _ string) {
+	vms, err := c.c.ListVMs(context.Background())
+	if err != nil {
+		c.t.Errorf("prune: %v", err)
+	}
+	for _, vm := range vms {
+		if vm.State != banger.StateStopped {
+			continue
+		}
+		c.asked(ctx, "prune", vm.Name, func() (fact, error) {
+			_, err := c.c.DeleteVM(context.Background(), vm.ID, false)
+			return fact{saw: down, passes: anything, leaves: gone}, err
+		}, map[banger.Kind]fact{banger.KindNotFound: {}, banger.KindConflict: {saw: up}})
+	}
 }
 
 func (c *hammerer) show(ctx context.Context, name string) {

@@ -28,6 +28,7 @@ type modelVM struct {
 	state     banger.State // stopped, running, paused or broken
 	intent    banger.Intent
 	failed    bool     // it has a last error
+	published bool     // it has a port
 	machine   *machine // the run that goes on: it must be the same one while it is alive
 }
 
@@ -186,6 +187,27 @@ func (m *model) verbs() map[string]modelVerb {
 			},
 			becomes: in(states{banger.StateStopped: emptied, banger.StateRunning: emptied, banger.StatePaused: emptied, banger.StateBroken: emptied}),
 		},
+		"port add": {
+			do: func(name string) (lifecycle.Outcome, error) {
+				_, out, err := m.w.AddPorts(ctx, name, []banger.Port{portOf(name)})
+				return out, err
+			},
+			becomes: inAny(func(vm *modelVM, _ bool) (*modelVM, bool, banger.Kind) {
+				return vm.publishing(true), !vm.published, ""
+			}),
+		},
+		"port remove": {
+			do: func(name string) (lifecycle.Outcome, error) {
+				_, out, err := m.w.RemovePorts(ctx, name, []banger.Port{portOf(name)})
+				return out, err
+			},
+			becomes: inAny(func(vm *modelVM, _ bool) (*modelVM, bool, banger.Kind) {
+				if !vm.published {
+					return vm, false, banger.KindNotFound
+				}
+				return vm.publishing(false), true, ""
+			}),
+		},
 		"reset": reset(false, refuses), "reset --force": reset(true, stopped),
 		"delete": {
 			do: func(name string) (lifecycle.Outcome, error) {
@@ -217,6 +239,23 @@ func in(by states) outcome {
 		}
 		return by[before.state](before, boots)
 	}
+}
+
+// inAny is the same outcome in every state.
+func inAny(o outcome) outcome {
+	return in(states{banger.StateStopped: o, banger.StateRunning: o, banger.StatePaused: o, banger.StateBroken: o})
+}
+
+// portOf is the port that a VM publishes, if it does.
+func portOf(name string) banger.Port {
+	return banger.Port{HostIP: "127.0.0.1", HostPort: 20000 + slices.Index(modelNames, name), GuestPort: 80, Protocol: "tcp"}
+}
+
+// publishing is the same VM with its port, or without.
+func (vm *modelVM) publishing(is bool) *modelVM {
+	after := *vm
+	after.published = is
+	return &after
 }
 
 func stays(vm *modelVM, _ bool) (*modelVM, bool, banger.Kind) { return vm, false, "" }
@@ -256,17 +295,17 @@ func stopped(vm *modelVM, _ bool) (*modelVM, bool, banger.Kind) {
 	if vm.ephemeral {
 		return nil, true, ""
 	}
-	return &modelVM{state: banger.StateStopped, intent: banger.IntentStopped}, true, ""
+	return &modelVM{state: banger.StateStopped, intent: banger.IntentStopped, published: vm.published}, true, ""
 }
 
 func started(vm *modelVM, boots bool) (*modelVM, bool, banger.Kind) {
 	switch {
 	case boots:
-		return &modelVM{ephemeral: vm.ephemeral, state: banger.StateRunning, intent: banger.IntentRunning}, true, ""
+		return &modelVM{ephemeral: vm.ephemeral, state: banger.StateRunning, intent: banger.IntentRunning, published: vm.published}, true, ""
 	case vm.ephemeral:
 		return nil, false, banger.KindInternal
 	}
-	return &modelVM{state: banger.StateStopped, intent: banger.IntentStopped, failed: true}, false, banger.KindInternal
+	return &modelVM{state: banger.StateStopped, intent: banger.IntentStopped, failed: true, published: vm.published}, false, banger.KindInternal
 }
 
 // boots says whether the guest that a VM would get becomes ready.
@@ -326,6 +365,13 @@ func (m *model) check(rt *rapid.T) {
 func (m *model) compare(rt *rapid.T, vm banger.VM, want *modelVM) {
 	if vm.State != want.state || vm.Intent != want.intent || (vm.LastError != "") != want.failed {
 		rt.Fatalf("%s is %s, intent %s, last error %q; want %+v", vm.Name, vm.State, vm.Intent, vm.LastError, *want)
+	}
+	if (len(vm.Ports) > 0) != want.published {
+		rt.Fatalf("%s publishes %v; want %+v", vm.Name, vm.Ports, *want)
+	}
+	listens := slices.Contains(m.w.host.published(), portOf(vm.Name))
+	if up := want.state == banger.StateRunning || want.state == banger.StatePaused; listens != (up && want.published) {
+		rt.Fatalf("%s is %s and publishes %v; somebody listens: %v", vm.Name, vm.State, vm.Ports, listens)
 	}
 	shown, err := m.w.Show(context.Background(), vm.Name)
 	if err != nil || shown.State != vm.State || shown.LastError != vm.LastError || shown.Spec.Ephemeral != want.ephemeral {
@@ -410,7 +456,7 @@ func (m *model) ended(name string, intent banger.Intent, failed bool) {
 	case vm.ephemeral:
 		delete(m.vms, name)
 	default:
-		m.vms[name] = &modelVM{state: banger.StateStopped, intent: intent, failed: failed}
+		m.vms[name] = &modelVM{state: banger.StateStopped, intent: intent, failed: failed, published: vm.published}
 	}
 }
 
@@ -515,7 +561,8 @@ func (m *model) adopt(rt *rapid.T, name string, before *modelVM, after string) {
 		rt.Fatal(err)
 	}
 	m.vms[name] = &modelVM{
-		ephemeral: shown.Spec.Ephemeral, state: vm.State, intent: vm.Intent, failed: vm.LastError != "", machine: m.w.host.named(name),
+		ephemeral: shown.Spec.Ephemeral, state: vm.State, intent: vm.Intent, failed: vm.LastError != "", published: len(vm.Ports) > 0,
+		machine: m.w.host.named(name),
 	}
 }
 

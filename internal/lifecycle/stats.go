@@ -22,19 +22,30 @@ type Meter interface {
 }
 
 // Stats is what the VMs that refs name take at this moment; without refs, those
-// that are alive. A VM that does not answer holds up no other.
+// that are alive. A VM that does not answer holds up no other, and one that is
+// deleted meanwhile is left out.
 func (m *Manager) Stats(ctx context.Context, refs []string) ([]banger.Stats, error) {
 	recs, err := m.named(ctx, refs)
 	if err != nil {
 		return nil, err
 	}
-	all := make([]banger.Stats, len(recs))
+	all := make([]*banger.Stats, len(recs))
 	var asked sync.WaitGroup
 	for i, rec := range recs {
-		asked.Go(func() { all[i] = m.stats(ctx, rec) })
+		asked.Go(func() {
+			if vm, there := m.look(ctx, rec); there {
+				all[i] = m.stats(ctx, rec, vm)
+			}
+		})
 	}
 	asked.Wait()
-	return all, ctx.Err()
+	var there []banger.Stats
+	for _, s := range all {
+		if s != nil {
+			there = append(there, *s)
+		}
+	}
+	return there, ctx.Err()
 }
 
 // named are the VMs that refs name, or those alive.
@@ -59,13 +70,13 @@ func (m *Manager) named(ctx context.Context, refs []string) ([]banger.Record, er
 	return recs, nil
 }
 
-func (m *Manager) stats(ctx context.Context, rec banger.Record) banger.Stats {
-	vm := m.observe(rec)
-	s := banger.Stats{ID: vm.ID, Name: vm.Name, State: vm.State, Time: time.Now().UTC(), Disks: m.diskStats(rec)}
+// stats is what a VM takes that was looked at.
+func (m *Manager) stats(ctx context.Context, rec banger.Record, vm banger.VM) *banger.Stats {
+	s := &banger.Stats{ID: vm.ID, Name: vm.Name, State: vm.State, Time: time.Now().UTC(), Disks: m.diskStats(rec)}
 	if vm.State != banger.StateRunning && vm.State != banger.StatePaused {
 		return s
 	}
-	m.addProcesses(ctx, &s)
+	m.addProcesses(ctx, s)
 	if vm.Started != nil {
 		up := s.Time.Sub(*vm.Started).Seconds()
 		s.UptimeSeconds = &up
@@ -73,7 +84,7 @@ func (m *Manager) stats(ctx context.Context, rec banger.Record) banger.Stats {
 	asking, cancel := context.WithTimeout(ctx, statsTimeout)
 	defer cancel()
 	if told, err := m.monitorOf(rec.ID).Stats(asking); err == nil {
-		addTold(&s, told)
+		addTold(s, told)
 	}
 	return s
 }
