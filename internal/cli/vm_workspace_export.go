@@ -97,14 +97,11 @@ func (a *app) runWorkspaceExport(cmd *cobra.Command, opts *workspaceExportOption
 func (a *app) export(ctx context.Context, e *workspace.Export, opts *workspaceExportOptions) error {
 	switch {
 	case opts.branch != "":
-		commit, err := e.Branch(ctx, opts.branch)
-		if err == nil && a.json {
-			return a.printJSON(map[string]string{"branch": opts.branch, "commit": commit})
+		carried, err := e.Branch(ctx, opts.branch)
+		if err != nil {
+			return err
 		}
-		if err == nil {
-			a.say(opts.branch + ": " + commit)
-		}
-		return err
+		return a.printCarried(opts.branch, carried)
 	case opts.tar:
 		return e.Tar(ctx, a.Stdout)
 	case opts.apply:
@@ -116,6 +113,33 @@ func (a *app) export(ctx context.Context, e *workspace.Export, opts *workspaceEx
 		return a.showPatch(ctx, e)
 	}
 	return e.Patch(ctx, a.Stdout)
+}
+
+// branched is a branch that was made, and where else it was.
+type branched struct {
+	Branch     string              `json:"branch"`
+	Commit     string              `json:"commit"` // "" if commits were made in submodules alone
+	Submodules []workspace.Carried `json:"submodules"`
+}
+
+func (a *app) printCarried(branch string, carried []workspace.Carried) error {
+	b := branched{Branch: branch, Submodules: []workspace.Carried{}}
+	for _, c := range carried {
+		where := branch
+		if c.Path == "." {
+			b.Commit = c.Commit
+		} else {
+			b.Submodules = append(b.Submodules, c)
+			where += " in " + c.Path
+		}
+		if !a.json {
+			a.say(where + ": " + c.Commit)
+		}
+	}
+	if a.json {
+		return a.printJSON(b)
+	}
+	return nil
 }
 
 // showPatch shows a patch on a terminal, which what is in it is not to steer.

@@ -18,68 +18,186 @@ import (
 	"banger.dev/banger/internal/agent/wire"
 )
 
-// Branch brings the commits of the guest's HEAD into the host's repository, as a
-// new branch. The guest's objects are looked through by git in a repository of
-// ours, and fetched from there: what fails its checks comes no further.
-func (e *Export) Branch(ctx context.Context, name string) (commit string, err error) {
-	commit, err = e.branch(ctx, name)
-	return commit, e.wrong(err)
+// Carried is the commit that a repository of the host's has got as a branch.
+type Carried struct {
+	Path   string `json:"path"` // of the repository in the workspace, "." for the outermost
+	Commit string `json:"commit"`
 }
 
-func (e *Export) branch(ctx context.Context, name string) (string, error) {
+// Branch brings the commits of the guest's HEAD into the host's repository, as a
+// new branch, and those that were made in its submodules into theirs. The guest's
+// objects are looked through by git in a repository of ours, and fetched from
+// there: what fails its checks comes no further.
+func (e *Export) Branch(ctx context.Context, name string) ([]Carried, error) {
+	carried, err := e.branch(ctx, name)
+	return carried, e.wrong(err)
+}
+
+func (e *Export) branch(ctx context.Context, name string) ([]Carried, error) {
 	if e.state.Common == "" {
-		return "", banger.Errorf(banger.KindConflict, "%s is no repository, and has no branches", e.state.Root).
+		return nil, banger.Errorf(banger.KindConflict, "%s is no repository, and has no branches", e.state.Root).
 			WithNext("banger vm workspace export --apply %s", e.vm.Name)
 	}
-	host := inRepository(e.state.Root)
-	ref := "refs/heads/" + name
-	if _, err := host.run(ctx, "check-ref-format", ref); err != nil {
-		return "", banger.Errorf(banger.KindInvalid, "%q is no name for a branch", name)
-	}
-	if _, err := host.run(ctx, "rev-parse", "--verify", "--quiet", ref); err == nil {
-		return "", banger.Errorf(banger.KindConflict, "%s has a branch %s already", e.state.Root, name).WithNext("git branch --list %s", name)
-	}
-	dir, err := os.MkdirTemp(e.dir, "branch-")
+	all, err := e.carriers(ctx, name)
 	if err != nil {
-		return "", err
+		return nil, err
 	}
-	commit, err := e.guestHead(ctx)
-	if err != nil {
-		return "", err
-	}
-	if commit == e.state.Head {
-		return "", banger.Errorf(banger.KindConflict, "%s has made no commit in %s", e.vm.Name, e.state.Path).
+	if len(all) == 0 {
+		return nil, banger.Errorf(banger.KindConflict, "%s has made no commit in %s", e.vm.Name, e.state.Path).
 			WithNext("banger vm workspace export --apply %s", e.vm.Name)
 	}
-	// Twice: a fetch that fails leaves something behind, and not in the host's.
-	raw, checked := filepath.Join(dir, "raw.git"), filepath.Join(dir, "checked.git")
-	if err := e.quarantine(ctx, raw); err != nil {
-		return "", err
+	for _, c := range all {
+		if err := c.check(ctx); err != nil {
+			return nil, err
+		}
 	}
-	if err := e.quarantine(ctx, checked); err != nil {
-		return "", err
+	for _, c := range all {
+		if err := e.linked(ctx, c, all); err != nil {
+			return nil, err
+		}
 	}
-	if err := e.objects(ctx, raw); err != nil {
-		return "", err
+	return fetchAll(ctx, all)
+}
+
+// fetchAll fetches from all or from none. The innermost come first: a commit is
+// nowhere before what it refers to.
+func fetchAll(ctx context.Context, all []*carrier) ([]Carried, error) {
+	var done []Carried
+	for n, c := range slices.Backward(all) {
+		if err := c.host.fetch(ctx, c.checked, "refs/heads/export:"+c.ref); err != nil {
+			for _, c := range all[n+1:] {
+				_, failed := c.host.run(ctx, "update-ref", "-d", c.ref, c.commit)
+				err = errors.Join(err, failed)
+			}
+			return nil, err
+		}
+		done = append(done, Carried{c.At, c.commit})
 	}
-	if _, err := inOwn(raw).run(ctx, "update-ref", "refs/heads/export", commit); err != nil {
-		return "", unfit(e.vm.Name, err)
+	slices.Reverse(done)
+	return done, nil
+}
+
+// carrier brings the commits of one repository.
+type carrier struct {
+	repository
+	e       *Export
+	host    git
+	ref     string // that is made on the host
+	commit  string
+	checked string // the repository that holds what has passed
+}
+
+// carriers are those of the repositories in which the guest has made commits.
+func (e *Export) carriers(ctx context.Context, name string) ([]*carrier, error) {
+	repos := e.state.Repos
+	if len(repos) == 0 { // prepared by a banger that knew of the outermost alone
+		repos = []repository{{At: ".", Root: e.state.Root, Common: e.state.Common, Head: e.state.Head, Format: e.state.Format}}
 	}
-	if err := inOwn(checked).fetch(ctx, raw, "refs/heads/export:refs/heads/export"); err != nil {
-		return "", unfit(e.vm.Name, err)
+	var all []*carrier
+	for _, r := range repos {
+		c := &carrier{repository: r, e: e, host: inRepository(r.Root), ref: "refs/heads/" + name}
+		if _, err := c.host.run(ctx, "check-ref-format", c.ref); err != nil {
+			return nil, banger.Errorf(banger.KindInvalid, "%q is no name for a branch", name)
+		}
+		var err error
+		if c.commit, err = c.guestHead(ctx); err != nil {
+			return nil, err
+		}
+		if c.commit == "" || c.commit == r.Head {
+			continue
+		}
+		if _, err := c.host.run(ctx, "rev-parse", "--verify", "--quiet", c.ref); err == nil {
+			return nil, banger.Errorf(banger.KindConflict, "%s has a branch %s already", r.Root, name).WithNext("git -C %s branch --list %s", quote(r.Root), name)
+		}
+		all = append(all, c)
 	}
-	return commit, host.fetch(ctx, checked, "refs/heads/export:"+ref)
+	return all, nil
+}
+
+// check brings the guest's objects into a repository where they have passed the
+// checks of git fsck. Twice: a fetch that fails leaves something behind, and not
+// in the host's.
+func (c *carrier) check(ctx context.Context) error {
+	dir, err := os.MkdirTemp(c.e.dir, "branch-")
+	if err != nil {
+		return err
+	}
+	raw := filepath.Join(dir, "raw.git")
+	c.checked = filepath.Join(dir, "checked.git")
+	if err := c.quarantine(ctx, raw); err != nil {
+		return err
+	}
+	if err := c.quarantine(ctx, c.checked); err != nil {
+		return err
+	}
+	if err := c.objects(ctx, raw); err != nil {
+		return err
+	}
+	if _, err := inOwn(raw).run(ctx, "update-ref", "refs/heads/export", c.commit); err != nil {
+		return unfit(c.e.vm.Name, err)
+	}
+	if err := inOwn(c.checked).fetch(ctx, raw, "refs/heads/export:refs/heads/export"); err != nil {
+		return unfit(c.e.vm.Name, err)
+	}
+	return nil
+}
+
+// linked says whether the submodules' commits that the new tree of a repository
+// refers to are on the host, or come along.
+func (e *Export) linked(ctx context.Context, c *carrier, all []*carrier) error {
+	g := inOwn(c.checked)
+	from := c.Head
+	if from == "" {
+		from = emptyTree[c.Format]
+	}
+	links, err := g.diffTree(ctx, from, "refs/heads/export")
+	if err != nil {
+		return err
+	}
+	for _, l := range links {
+		if l.mode != "160000" {
+			continue
+		}
+		if err := e.reached(ctx, path.Join(c.At, l.path), l.id, all); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// emptyTree is the name of a tree that holds nothing.
+var emptyTree = map[string]string{
+	"sha1": "4b825dc642cb6eb9a060e54bf8d69288fbee4904", "sha256": "6ef19b41225c5369f1c104d45d8d85efa9b057b53b14b4b9b939dd74decc5321",
+}
+
+// reached says whether a commit of a submodule is on the host, or comes along.
+func (e *Export) reached(ctx context.Context, at, id string, all []*carrier) error {
+	n := slices.IndexFunc(e.state.Repos, func(r repository) bool { return r.At == at })
+	if n < 0 {
+		return banger.Errorf(banger.KindConflict, "the submodule %s was made in %s, and has no repository here", quote(at), e.vm.Name).
+			WithNext("banger vm workspace export --apply %s, which brings its files", e.vm.Name)
+	}
+	ask := []string{"cat-file", "-e", id + "^{commit}"}
+	g := inRepository(e.state.Repos[n].Root)
+	if n := slices.IndexFunc(all, func(c *carrier) bool { return c.At == at }); n >= 0 {
+		g, ask = inOwn(all[n].checked), []string{"merge-base", "--is-ancestor", id, "refs/heads/export"}
+	}
+	if _, err := g.run(ctx, ask...); err != nil {
+		return banger.Errorf(banger.KindConflict, "the commit %.12s of the submodule %s is neither here nor the one that is checked out in %s", id, quote(at), e.vm.Name).
+			WithNext("banger vm exec -w %s %s -- git checkout %.12s, and export again", quote(path.Join(e.state.Path, at)), e.vm.Name, id)
+	}
+	return nil
 }
 
 // quarantine makes a repository whose objects build on the host's.
-func (e *Export) quarantine(ctx context.Context, dir string) error {
-	if _, err := inOwn(dir).run(ctx, "init", "--quiet", "--bare", "--template=", "--object-format="+e.state.Format, dir); err != nil {
+func (c *carrier) quarantine(ctx context.Context, dir string) error {
+	if _, err := inOwn(dir).run(ctx, "init", "--quiet", "--bare", "--template=", "--object-format="+c.Format, dir); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Join(dir, "objects/info"), 0o700); err != nil {
 		return err
 	}
-	alternates := strings.Join(objectDirs(e.state.Common), "\n") + "\n"
+	alternates := strings.Join(objectDirs(c.Common), "\n") + "\n"
 	return os.WriteFile(filepath.Join(dir, "objects/info/alternates"), []byte(alternates), 0o600)
 }
 
@@ -101,28 +219,36 @@ var (
 	branchRef  = pattern(`^refs/heads/[^\x00-\x20~^:?*\[\\]{1,200}$`)
 )
 
-// guestHead is the commit that the guest's HEAD means, read from its files.
-func (e *Export) guestHead(ctx context.Context) (string, error) {
-	head, err := e.small(ctx, ".git/HEAD")
+// inGuest is the path of a file of the repository's .git.
+func (c *carrier) inGuest(name string) string { return path.Join(c.At, ".git", name) }
+
+// guestHead is the commit that the guest's HEAD means, read from its files, "" if
+// the repository is gone.
+func (c *carrier) guestHead(ctx context.Context) (string, error) {
+	e := c.e
+	head, err := e.small(ctx, c.inGuest("HEAD"))
 	if err != nil {
 		return "", err
 	}
 	head = strings.TrimSpace(head)
+	if head == "" && c.At != "." {
+		return "", nil
+	}
 	ref, symbolic := strings.CutPrefix(head, "ref: ")
 	if !symbolic {
 		return checkedCommit(head)
 	}
 	if !branchRef().MatchString(ref) || !filepath.IsLocal(ref) || path.Clean(ref) != ref {
-		return "", banger.Errorf(banger.KindUnavailable, "HEAD of %s:%s means %.100q, which is no branch", e.vm.Name, e.state.Path, ref)
+		return "", banger.Errorf(banger.KindUnavailable, "HEAD of %s:%s means %.100q, which is no branch", e.vm.Name, path.Join(e.state.Path, c.At), ref)
 	}
-	loose, err := e.small(ctx, ".git/"+ref)
+	loose, err := e.small(ctx, c.inGuest(ref))
 	if err != nil {
 		return "", err
 	}
 	if loose != "" {
 		return checkedCommit(strings.TrimSpace(loose))
 	}
-	packed, err := e.small(ctx, ".git/packed-refs")
+	packed, err := e.small(ctx, c.inGuest("packed-refs"))
 	if err != nil {
 		return "", err
 	}
@@ -131,7 +257,10 @@ func (e *Export) guestHead(ctx context.Context) (string, error) {
 			return checkedCommit(id)
 		}
 	}
-	return "", banger.Errorf(banger.KindConflict, "%s:%s has no commit on its branch", e.vm.Name, e.state.Path)
+	if c.Head == "" {
+		return "", nil
+	}
+	return "", banger.Errorf(banger.KindConflict, "%s:%s has no commit on its branch", e.vm.Name, path.Join(e.state.Path, c.At))
 }
 
 func checkedCommit(id string) (string, error) {
@@ -157,16 +286,17 @@ func (e *Export) small(ctx context.Context, name string) (string, error) {
 }
 
 // objects reads the guest's new objects into a quarantine.
-func (e *Export) objects(ctx context.Context, dir string) error {
+func (c *carrier) objects(ctx context.Context, dir string) error {
+	e, store := c.e, c.inGuest("objects")+"/"
 	changes, err := e.vm.Guest.Changes(ctx, wire.ChangesRequest{Place: e.state.Place, Git: true}, e.state.Stamps)
 	if err != nil {
 		return err
 	}
 	var names []string
-	for _, c := range changes {
-		name, ok := strings.CutPrefix(string(c.Path), ".git/objects/")
-		if ok && !c.Gone && c.Mode&unix.S_IFMT == unix.S_IFREG && objectFile().MatchString(name) && !strings.HasSuffix(name, ".promisor") {
-			names = append(names, string(c.Path))
+	for _, f := range changes {
+		name, ok := strings.CutPrefix(string(f.Path), store)
+		if ok && !f.Gone && f.Mode&unix.S_IFMT == unix.S_IFREG && objectFile().MatchString(name) && !strings.HasSuffix(name, ".promisor") {
+			names = append(names, string(f.Path))
 		}
 	}
 	slices.Sort(names)
@@ -174,7 +304,7 @@ func (e *Export) objects(ctx context.Context, dir string) error {
 		if hdr.Typeflag != tar.TypeReg {
 			return banger.Errorf(banger.KindUnavailable, "the guest sends %.200q as something that is no file", name)
 		}
-		to := filepath.Join(dir, "objects", strings.TrimPrefix(name, ".git/objects/"))
+		to := filepath.Join(dir, "objects", strings.TrimPrefix(name, store))
 		if err := os.MkdirAll(filepath.Dir(to), 0o700); err != nil {
 			return err
 		}

@@ -378,6 +378,9 @@ func (i *importing) copy(ctx context.Context, gone []string) (Prepared, error) {
 		Place: i.place, Path: i.path, Root: i.src.root, Common: i.src.commonDir, Head: i.src.head, Format: i.src.format,
 		ReadOnly: i.how.ReadOnly, Whole: true, Stamps: merged(i.before.Stamps, stamps, gone),
 	}
+	for _, r := range i.listed.repos {
+		st.Repos = append(st.Repos, repository{At: r.at, Root: r.root, Common: r.commonDir, Head: r.head, Format: r.format})
+	}
 	for _, name := range i.listed.files {
 		if f, ok := i.known[name]; ok {
 			st.Host = append(st.Host, f)

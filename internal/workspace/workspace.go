@@ -49,13 +49,14 @@ type Options struct {
 
 // state is what is known of one workspace, in workspace.json.
 type state struct {
-	Place    wire.Place `json:"place"`
-	Path     string     `json:"path"`   // in the guest, absolute
-	Root     string     `json:"root"`   // on the host
-	Common   string     `json:"common"` // its common git directory; "" without git
-	Head     string     `json:"head"`
-	Format   string     `json:"format"` // of object names
-	ReadOnly bool       `json:"read_only,omitempty"`
+	Place    wire.Place   `json:"place"`
+	Path     string       `json:"path"`   // in the guest, absolute
+	Root     string       `json:"root"`   // on the host
+	Common   string       `json:"common"` // its common git directory; "" without git
+	Head     string       `json:"head"`
+	Format   string       `json:"format"`          // of object names
+	Repos    []repository `json:"repos,omitempty"` // the outermost first; none without git
+	ReadOnly bool         `json:"read_only,omitempty"`
 	// Whole is false while files are on their way, or away; Sending says which. Kept
 	// are the repositories whose branches and index stay as the guest has them.
 	Whole   bool         `json:"whole"`
@@ -63,6 +64,16 @@ type state struct {
 	Kept    []wire.Text  `json:"kept,omitempty"`
 	Stamps  []wire.Stamp `json:"stamps"` // of the guest's files
 	Host    []hostFile   `json:"host"`   // the files that they were made of
+}
+
+// repository is one of those that were copied: the outermost, a submodule, or
+// another one in the working tree.
+type repository struct {
+	At     string `json:"at"` // "." is the outermost
+	Root   string `json:"root"`
+	Common string `json:"common"`
+	Head   string `json:"head"`
+	Format string `json:"format"`
 }
 
 // hostFile is a file of the host's as it was copied.

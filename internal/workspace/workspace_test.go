@@ -404,6 +404,67 @@ func TestCommitsComeBackAsABranch(t *testing.T) {
 	}
 }
 
+// TestCommitsOfSubmodules come back into the host's submodules, or nothing does.
+func TestCommitsOfSubmodules(t *testing.T) {
+	w := newWorld(t)
+	w.sh(filepath.Dir(w.host), `git init -q -b main lib; cd lib; echo lib > lib.c; git add .; git commit -q -m lib; cd ..
+		git init -q -b main app; cd app; echo a > a; git -c protocol.file.allow=always submodule --quiet add ../lib sub; git add .; git commit -q -m app`)
+	w.prepare(Options{})
+	branch := func(name string) ([]Carried, error) {
+		e := w.export(ExportOptions{})
+		defer e.Close()
+		return e.Branch(t.Context(), name)
+	}
+	refs := "git for-each-ref --format='%(refname)'; git -C sub for-each-ref --format='%(refname)'"
+	before := w.sh(w.host, refs)
+
+	// A commit that the submodule has left behind would be lost.
+	w.sh(w.target, `cd sub; git commit -q --allow-empty -m lost; cd ..; git add sub; git commit -q -m 'refers to it'; git -C sub reset -q --hard HEAD~1`)
+	_, err := branch("back")
+	refusal(t, err, banger.KindConflict, `of the submodule "sub" is neither here nor`)
+	if after := w.sh(w.host, refs); after != before {
+		t.Errorf("the host has %s", after)
+	}
+
+	w.sh(w.target, `git init -q new; git -C new commit -q --allow-empty -m new; git add new 2>/dev/null; git commit -q -m 'refers to what is new'`)
+	_, err = branch("back")
+	refusal(t, err, banger.KindConflict, `the submodule "new" was made in web`)
+	w.sh(w.target, "git reset -q --hard HEAD~1; rm -rf new")
+
+	w.sh(w.target, `cd sub; git checkout -q -b work; echo guest >> lib.c; git commit -q -a -m 'in the submodule'; cd ..; git add sub; git commit -q -m 'outside'`)
+	carried, err := branch("back")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(carried) != 2 || carried[0].Path != "." || carried[1].Path != "sub" {
+		t.Errorf("%+v", carried)
+	}
+	w.sh(w.host, `git fsck --strict; git -C sub fsck --strict; test "$(git log --format=%s -1 back)" = outside; test "$(git -C sub log --format=%s -1 back)" = 'in the submodule'
+		test "$(git rev-parse back:sub)" = "$(git -C sub rev-parse back)"; test "$(git status --porcelain)" = ''`)
+	_, err = branch("back")
+	refusal(t, err, banger.KindConflict, "has a branch back already")
+
+	// A second prepare leaves them where they are.
+	w.sh(w.host, "echo b > b")
+	if p := w.prepare(Options{}); !strings.Contains(p.Note, "are kept") {
+		t.Errorf("said: %q", p.Note)
+	}
+	w.sh(w.target, `test "$(git -C sub log --format=%s -1)" = 'in the submodule'; test "$(git log --format=%s -1)" = outside`)
+}
+
+// TestCommitsOfASubmoduleAlone are no commits of the repository around it.
+func TestCommitsOfASubmoduleAlone(t *testing.T) {
+	w := newWorld(t)
+	w.sh(filepath.Dir(w.host), `git init -q -b main app; cd app; echo a > a; git add a; git commit -q -m app; git init -q -b main inner; cd inner; echo i > i; git add i; git commit -q -m inner`)
+	w.prepare(Options{})
+	w.sh(w.target, `cd inner; echo guest >> i; git commit -q -a -m there`)
+	carried, err := w.export(ExportOptions{}).Branch(t.Context(), "back")
+	if err != nil || len(carried) != 1 || carried[0].Path != "inner" {
+		t.Fatalf("%+v, %v", carried, err)
+	}
+	w.sh(w.host, `test "$(git -C inner log --format=%s -1 back)" = there; ! git rev-parse --verify --quiet back`)
+}
+
 func TestADirectoryThatIsNoRepository(t *testing.T) {
 	w := newWorld(t)
 	w.sh(filepath.Dir(w.host), "mkdir app; cd app; echo a > a; mkdir -p empty node_modules skipped; echo n > node_modules/n; echo s > skipped/s; ln -s a l; ln -s loop loop")
