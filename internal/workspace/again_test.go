@@ -98,6 +98,34 @@ func TestADirectoryOfSomethingElse(t *testing.T) {
 	}
 }
 
+// TestWhatWasAppliedIsNoConflict: after an apply both sides have changed the same.
+func TestWhatWasAppliedIsNoConflict(t *testing.T) {
+	w := newWorld(t)
+	w.repository()
+	w.prepare(Options{})
+	w.sh(w.target, guestWork)
+	e := w.export(ExportOptions{})
+	if _, err := e.Apply(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	e.Close()
+	if p := w.prepare(Options{}); p.Sent != 0 {
+		t.Errorf("%+v", p)
+	}
+	w.same()
+	if got := w.files(); got != "" {
+		t.Errorf("changed: %s", got)
+	}
+	w.sh(w.target, "echo five >> plain")
+	w.sh(w.host, "echo mine > moved")
+	if p := w.prepare(Options{}); p.Sent != 1 {
+		t.Errorf("%+v", p)
+	}
+	if got := w.files(); got != "M plain" {
+		t.Errorf("changed: %s", got)
+	}
+}
+
 // TestARepositoryThatIsRewritten while it is copied is an error, and the next
 // copy of it is right.
 func TestARepositoryThatIsRewritten(t *testing.T) {

@@ -270,12 +270,18 @@ func (e *Export) rules(ctx context.Context, dir string, fresh []string) error {
 	})
 }
 
-// pick reads files of the guest's. Only what was asked for is passed on.
+// pick reads files of the guest's.
 func (e *Export) pick(ctx context.Context, names []string, each func(string, *tar.Header, io.Reader) error) error {
+	return e.vm.pick(ctx, e.state.Place, e.slot.dir, names, each)
+}
+
+// pick reads files below a place of the guest's. Only what was asked for is passed
+// on, as long as there is room for it in a directory of the host's.
+func (vm VM) pick(ctx context.Context, at wire.Place, dir string, names []string, each func(string, *tar.Header, io.Reader) error) error {
 	if len(names) == 0 {
 		return nil
 	}
-	body, err := e.vm.Guest.Pick(ctx, e.state.Place, names)
+	body, err := vm.Guest.Pick(ctx, at, names)
 	if err != nil {
 		return err
 	}
@@ -284,8 +290,8 @@ func (e *Export) pick(ctx context.Context, names []string, each func(string, *ta
 	for _, name := range names {
 		asked[name] = true
 	}
-	files := tar.NewReader(&countingReader{body, &counting{progress: e.vm.Progress}})
-	content := room.Reader(files, e.slot.dir) // of what a sparse file becomes, too
+	files := tar.NewReader(&countingReader{body, &counting{progress: vm.Progress}})
+	content := room.Reader(files, dir) // of what a sparse file becomes, too
 	for {
 		hdr, err := files.Next()
 		if errors.Is(err, io.EOF) {
@@ -338,10 +344,7 @@ func (e *Export) writeEntry(ctx context.Context, w *bufio.Writer, name string, h
 	default:
 		return banger.Errorf(banger.KindUnavailable, "the guest sends %.200q as something that is no file", name)
 	}
-	mode := "100644"
-	if hdr.Mode&0o100 != 0 {
-		mode = "100755"
-	}
+	mode := modeOf(unix.Stat_t{Mode: unix.S_IFREG | uint32(hdr.Mode&0o777)})
 	if archive.IsSparse(hdr) {
 		e.sparse[name] = true
 		id, err := e.blob(ctx, hdr.Size, r)

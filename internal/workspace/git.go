@@ -78,8 +78,11 @@ func (g git) compressing() git {
 // without.
 const largeFile = 16 << 20
 
+// large is for content that goes through git: little of it is in memory at a time,
+// and little of a pack.
 func (g git) large() git {
-	g.args = append(slices.Clone(g.args), "-c", fmt.Sprintf("core.bigFileThreshold=%d", largeFile))
+	g.args = append(slices.Clone(g.args), "-c", fmt.Sprintf("core.bigFileThreshold=%d", largeFile),
+		"-c", "core.packedGitWindowSize=16m", "-c", "core.packedGitLimit=64m")
 	return g
 }
 

@@ -178,6 +178,11 @@ func TestCommitsThatFailTheirChecks(t *testing.T) {
 			rm -f .git/objects/$(git rev-parse HEAD | cut -c 1-2)/$(git rev-parse HEAD | cut -c 3-)`,
 		"a broken object": `git commit -q --allow-empty -m x; id=$(git rev-parse HEAD)
 			f=.git/objects/${id:0:2}/${id:2}; chmod +w $f; echo garbage > $f`,
+		"a pack with a tree with .GIT": `blob=$(echo evil | git hash-object -w --stdin)
+			tree=$(printf '040000 tree %s\t.GIT\n' $(printf '100644 blob %s\tx\n' $blob | git mktree) | git mktree)
+			git update-ref refs/heads/main $(git commit-tree -p HEAD -m evil $tree); git repack -a -d -q`,
+		"a broken pack": `git commit -q --allow-empty -m x; git repack -a -d -q; f=$(echo .git/objects/pack/*.pack)
+			chmod +w $f; printf garbage | dd of=$f bs=1 seek=60 conv=notrunc status=none`,
 		"a HEAD that is no branch": `echo 'ref: ../../../../etc/passwd' > .git/HEAD`,
 		"a HEAD that is garbage":   `head -c 100 /dev/urandom > .git/HEAD`,
 	} {

@@ -15,6 +15,7 @@ import (
 	"banger.dev/banger/internal/agent/archive"
 	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/ipc"
+	"banger.dev/banger/internal/replace"
 	"banger.dev/banger/internal/room"
 	"banger.dev/banger/internal/steps"
 )
@@ -160,11 +161,12 @@ func (e *Export) stage(ctx context.Context, dir string, n int, d difference) err
 
 // content writes a file's content, with the holes that the guest's file has.
 func (e *Export) content(ctx context.Context, f *os.File, d difference) error {
+	g := e.own.large()
 	if !e.sparse[d.path] {
-		return e.own.pipe(ctx, nil, io.Writer(f), "cat-file", "blob", d.id)
+		return g.pipe(ctx, nil, io.Writer(f), "cat-file", "blob", d.id)
 	}
 	holes := archive.NewHoles(f)
-	return errors.Join(e.own.pipe(ctx, nil, holes, "cat-file", "blob", d.id), holes.End())
+	return errors.Join(g.pipe(ctx, nil, holes, "cat-file", "blob", d.id), holes.End())
 }
 
 // write writes the list down.
@@ -173,16 +175,7 @@ func (p *placing) write() error {
 	if err != nil {
 		return err
 	}
-	next := filepath.Join(p.dir, placingList+".new")
-	f, err := os.OpenFile(next, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(content)
-	if err := errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(next, filepath.Join(p.dir, placingList))
+	return replace.File(filepath.Join(p.dir, placingList), content, 0o600)
 }
 
 // read reads the list of one who was killed.

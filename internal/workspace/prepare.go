@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"hash"
 	"io"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -140,7 +141,7 @@ func (i *importing) run(ctx context.Context) (Prepared, error) {
 	if err != nil {
 		return Prepared{}, err
 	}
-	gone, err := i.compare(found)
+	gone, err := i.compare(ctx, found)
 	if err != nil {
 		return Prepared{}, err
 	}
@@ -218,7 +219,7 @@ func nothingLeft(found []wire.Change, given []wire.Stamp) bool {
 
 // compare finds out what is to be sent, and gives what is to be removed. Of a
 // copy that was cut off, the files that were on their way count as unknown.
-func (i *importing) compare(found []wire.Change) (gone []string, err error) {
+func (i *importing) compare(ctx context.Context, found []wire.Change) (gone []string, err error) {
 	i.known, i.changed, i.midway = map[string]hostFile{}, map[string]bool{}, map[string]bool{}
 	if i.before.Root == i.src.root {
 		for _, name := range i.before.Sending {
@@ -251,7 +252,7 @@ func (i *importing) compare(found []wire.Change) (gone []string, err error) {
 		}
 	}
 	slices.Sort(gone)
-	return gone, i.reconcile(found, gone)
+	return gone, i.reconcile(ctx, found, gone)
 }
 
 // replaced are all files of a copy of something else.
@@ -270,8 +271,8 @@ func (i *importing) replaced(found []wire.Change) []string {
 // reconcile looks at what the guest has changed since the last time. A file that
 // both sides have changed is not overwritten, unless that is wanted; one that
 // has gone there is sent again.
-func (i *importing) reconcile(found []wire.Change, gone []string) error {
-	var both []string
+func (i *importing) reconcile(ctx context.Context, found []wire.Change, gone []string) error {
+	var both []wire.Change
 	kept := map[string]bool{}
 	for _, at := range i.before.Kept {
 		kept[string(at)] = true
@@ -288,32 +289,100 @@ func (i *importing) reconcile(found []wire.Change, gone []string) error {
 		case i.midway[name]:
 		case i.changed[name] && i.onlyTouched(name):
 			delete(i.changed, name)
+		case c.Gone && slices.Contains(gone, name):
 		case i.changed[name] || slices.Contains(gone, name):
-			both = append(both, name)
+			both = append(both, c)
 		case known && c.Gone && i.how.Force:
 			i.changed[name] = true
 		}
 	}
-	if len(both) > 0 && !i.how.Force {
-		return banger.Errorf(banger.KindConflict, "%s was changed here and in %s since it was prepared", few(both), i.vm.Name).
+	if i.how.Force {
+		return nil
+	}
+	differ, err := i.differing(ctx, both)
+	if err != nil {
+		return err
+	}
+	if len(differ) > 0 {
+		return banger.Errorf(banger.KindConflict, "%s was changed here and in %s since it was prepared", few(differ), i.vm.Name).
 			WithNext("banger vm workspace export --apply %s, or prepare --force", i.vm.Name)
 	}
-	if !i.how.Force {
-		i.keep(kept)
-	}
+	i.keep(kept)
 	return nil
+}
+
+// differing are those of the files that both sides have changed which are not the
+// same on both: what was exported and applied is no conflict.
+func (i *importing) differing(ctx context.Context, both []wire.Change) ([]string, error) {
+	differ, ask := map[string]string{}, map[string]wire.Stamp{}
+	for _, c := range both {
+		name := string(c.Path)
+		differ[name] = name
+		if i.changed[name] && !c.Gone {
+			ask[name] = c.Stamp
+		}
+	}
+	err := i.vm.pick(ctx, i.place, i.slot.dir, slices.Sorted(maps.Keys(ask)), func(name string, hdr *tar.Header, r io.Reader) error {
+		theirs, err := fileOf(i.src.format, hdr, r)
+		if err != nil {
+			return err
+		}
+		ours, err := i.fileOf(name)
+		if err != nil || ours.Mode != theirs.Mode || ours.ID != theirs.ID {
+			return err
+		}
+		delete(differ, name)
+		delete(i.changed, name)
+		i.known[name] = ours
+		i.before.Stamps = append(i.before.Stamps, ask[name])
+		return nil
+	})
+	return sortedKeys(differ), err
+}
+
+// fileOf is a file in a tar as git names it; its mode is "" if git holds no such.
+func fileOf(format string, hdr *tar.Header, r io.Reader) (hostFile, error) {
+	f := hostFile{Path: wire.Text(hdr.Name)}
+	switch hdr.Typeflag {
+	case tar.TypeSymlink:
+		f.Mode, f.ID = "120000", linkID(format, hdr.Linkname)
+		return f, nil
+	case tar.TypeReg:
+		f.Mode = modeOf(unix.Stat_t{Mode: unix.S_IFREG | uint32(hdr.Mode&0o777)})
+	}
+	sum := newBlob(format, hdr.Size)
+	_, err := io.Copy(sum, r)
+	f.ID = hex.EncodeToString(sum.Sum(nil))
+	return f, err
+}
+
+// fileOf is a file of the host's.
+func (i *importing) fileOf(name string) (hostFile, error) {
+	f := hostFile{Path: wire.Text(name)}
+	st, err := lstat(filepath.Join(i.src.tree, name))
+	if err != nil {
+		return f, err
+	}
+	if f.Mode, f.Stamp = modeOf(st), stamp(st); f.Mode != "120000" {
+		return f, i.hash(&f)
+	}
+	target, err := os.Readlink(filepath.Join(i.src.tree, name))
+	f.ID = linkID(i.src.format, target)
+	return f, err
+}
+
+func linkID(format, target string) string {
+	sum := newBlob(format, int64(len(target)))
+	_, _ = io.WriteString(sum, target)
+	return hex.EncodeToString(sum.Sum(nil))
 }
 
 // onlyTouched says whether a file of the host's has a new stamp, as after another
 // branch was checked out for a while, and the same content.
 func (i *importing) onlyTouched(name string) bool {
 	known := i.known[name]
-	st, err := lstat(filepath.Join(i.src.tree, name))
-	if err != nil || modeOf(st) != known.Mode || known.Mode == "120000" {
-		return false
-	}
-	f := hostFile{Path: known.Path}
-	return i.hash(&f) == nil && f.ID == known.ID
+	now, err := i.fileOf(name)
+	return err == nil && now.Mode == known.Mode && now.ID == known.ID
 }
 
 // keep leaves the branches and the index of repositories as the guest has them.
@@ -523,19 +592,12 @@ func (i *importing) packFile(p *archive.Packer, tree archive.Tree, name string) 
 	}
 	f.Stamp = stamp(st)
 	if st.Mode&unix.S_IFMT == unix.S_IFLNK {
-		target, err := os.Readlink(filepath.Join(i.src.tree, name))
-		if err != nil {
+		if f, err = i.fileOf(name); err != nil {
 			return f, err
 		}
-		sum := newBlob(i.src.format, int64(len(target)))
-		_, _ = io.WriteString(sum, target)
-		f.Mode, f.ID = "120000", hex.EncodeToString(sum.Sum(nil))
 		return f, p.AddPath(tree, name, name)
 	}
-	f.Mode = "100644"
-	if st.Mode&0o100 != 0 {
-		f.Mode = "100755"
-	}
+	f.Mode = modeOf(st)
 	var sum hash.Hash
 	var pointer lfsPointer
 	p.Tee = func(_ string, size int64) io.Writer {

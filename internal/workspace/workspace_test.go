@@ -124,8 +124,8 @@ func (w *world) repository() {
 		git init -q -b main .
 		printf 'one\ntwo\nthree\n' > plain
 		printf '#!/bin/sh\n' > run; chmod 755 run
-		ln -s plain link; ln -s /nowhere broken
-		mkdir -p dir/deep; echo deep > dir/deep/file
+		ln -s plain link; ln -s /nowhere broken; ln -s loop loop
+		mkdir -p dir/deep; echo deep > dir/deep/file; ln -s .. dir/up
 		printf 'odd' > $'new\nline'; printf 'odd' > $'bytes\xff\xfe'; printf 'q' > 'quo"te \ tab	x'
 		head -c 3000 /dev/urandom > binary
 		printf '*.o\nbuild/\n' > .gitignore
@@ -247,7 +247,7 @@ const guestWork = `
 	echo four >> plain; rm -f dir/deep/file; git mv run moved 2>/dev/null || mv run moved
 	chmod 755 crlf; ln -sfn dir link; echo fresh > fresh; printf 'x\0y' > new-binary; head -c 2000 /dev/urandom > binary
 	echo obj > y.o; mkdir -p build other; echo b > build/b; echo '*.log' > other/.gitignore; echo l > other/x.log; echo k > other/kept
-	touch untracked; printf 'z' > $'fresh\nline'`
+	touch untracked; printf 'z' > $'fresh\nline'; printf 'z' > $'fresh\xff'`
 
 func TestExportAsAPatch(t *testing.T) {
 	w := newWorld(t)
@@ -255,7 +255,7 @@ func TestExportAsAPatch(t *testing.T) {
 	w.prepare(Options{})
 	before := w.sh(w.target, "git status --porcelain > /dev/null; find .git -type f | sort | xargs sha256sum")
 	w.sh(w.target, strings.ReplaceAll(guestWork, "git mv run moved 2>/dev/null || ", ""))
-	want := "M binary, M crlf, D dir/deep/file, A fresh, A fresh\nline, M link, A moved, A new-binary, A other/.gitignore, A other/kept, M plain, D run"
+	want := "M binary, M crlf, D dir/deep/file, A fresh, A fresh\nline, A fresh\xff, M link, A moved, A new-binary, A other/.gitignore, A other/kept, M plain, D run"
 	if got := w.files(); got != want {
 		t.Errorf("changed:\n%q\nwant\n%q", got, want)
 	}
@@ -318,7 +318,7 @@ func TestApplyMerges(t *testing.T) {
 	index := w.sh(w.host, "git ls-files -s | sha256sum")
 	e := w.export(ExportOptions{})
 	applied, err := e.Apply(t.Context())
-	if err != nil || len(applied) != 12 {
+	if err != nil || len(applied) != 13 {
 		t.Fatalf("%v, %v", applied, err)
 	}
 	if got := w.sh(w.host, "cat plain"); got != "ONE\ntwo\nthree\nsecond\nfour\n" {
