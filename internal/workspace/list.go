@@ -40,12 +40,13 @@ func list(ctx context.Context, s source, w ways) (listing, error) {
 	switch {
 	case s.tree != s.root:
 		l.repos = []nested{{at: ".", source: s}}
-		err = l.directory(s.tree, nil)
+		err = l.directory(ctx, s.tree, ways{})
 		l.dirs = nil
 	case s.repo:
 		err = l.repository(ctx, nested{at: ".", source: s}, w)
 	default:
-		err = l.directory(s.root, slices.Concat(defaultExcludes, w.exclude))
+		w.exclude = slices.Concat(defaultExcludes, w.exclude)
+		err = l.directory(ctx, s.root, w)
 	}
 	slices.Sort(l.files)
 	l.files = slices.Compact(l.files) // an entry of the index in conflict has up to three
@@ -106,7 +107,8 @@ func (l *listing) add(ctx context.Context, r nested, name string, w ways) error 
 }
 
 // directory lists a directory without asking git, but for what matches a pattern.
-func (l *listing) directory(root string, exclude []string) error {
+// Repositories below it are listed as such.
+func (l *listing) directory(ctx context.Context, root string, w ways) error {
 	return filepath.WalkDir(root, func(name string, d fs.DirEntry, err error) error {
 		if err != nil || name == root {
 			return err
@@ -115,22 +117,38 @@ func (l *listing) directory(root string, exclude []string) error {
 		if err != nil {
 			return err
 		}
-		for _, pattern := range exclude {
-			base, _ := path.Match(pattern, d.Name())
-			whole, _ := path.Match(pattern, at)
-			if (base || whole) && d.IsDir() {
-				return fs.SkipDir
-			}
-			if base || whole {
-				return nil
-			}
-		}
-		switch {
+		switch excluded := w.excludes(at); {
+		case excluded && d.IsDir():
+			return fs.SkipDir
+		case excluded:
 		case d.IsDir():
-			l.dirs = append(l.dirs, at)
+			return l.below(ctx, name, at, w)
 		case d.Type().IsRegular() || d.Type()&fs.ModeSymlink != 0:
 			l.files = append(l.files, at)
 		}
 		return nil
 	})
+}
+
+// excludes says whether a pattern is that of a path, or of its last part.
+func (w ways) excludes(at string) bool {
+	return slices.ContainsFunc(w.exclude, func(pattern string) bool {
+		base, _ := path.Match(pattern, path.Base(at))
+		whole, _ := path.Match(pattern, at)
+		return base || whole
+	})
+}
+
+// below takes a directory: one that is a repository is listed at once.
+func (l *listing) below(ctx context.Context, name, at string, w ways) error {
+	if _, err := os.Lstat(filepath.Join(name, ".git")); err == nil {
+		if inner, err := inspect(ctx, name); err == nil && inner.repo && inner.root == name {
+			if err := l.repository(ctx, nested{at: at, source: inner}, ways{include: w.include}); err != nil {
+				return err
+			}
+			return fs.SkipDir
+		}
+	}
+	l.dirs = append(l.dirs, at)
+	return nil
 }

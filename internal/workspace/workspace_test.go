@@ -481,6 +481,22 @@ func TestADirectoryThatIsNoRepository(t *testing.T) {
 	}
 }
 
+// TestRepositoriesInADirectory that is none come as repositories do.
+func TestRepositoriesInADirectory(t *testing.T) {
+	w := newWorld(t)
+	w.sh(filepath.Dir(w.host), `mkdir app; cd app; echo a > a; mkdir -p in/here; git init -q -b main in/here/repo; cd in/here/repo; echo '*.o' > .gitignore; echo r > r
+		git add .; git commit -q -m r; echo o > x.o; echo u > u; echo echo > .git/hooks/pre-commit; git remote add origin https://me:secret@example.org/x`)
+	w.prepare(Options{})
+	w.sh(w.target, `test -f a; cd in/here/repo; test ! -e .git/hooks; test ! -e x.o; ! grep -r secret .git/config; git fsck --strict; test "$(git status --porcelain)" = '?? u'`)
+	w.sh(w.target, "echo guest >> in/here/repo/r; echo guest >> a")
+	if got := w.files(); got != "M a, M in/here/repo/r" {
+		t.Errorf("changed: %s", got)
+	}
+	if p := w.prepare(Options{}); p.Sent != 0 {
+		t.Errorf("%+v", p)
+	}
+}
+
 // TestNothingOfARepositoryIsRun: its settings, hooks and filters would each
 // write a file on the host.
 func TestNothingOfARepositoryIsRun(t *testing.T) {
