@@ -144,10 +144,14 @@ func (e *Export) begin(ctx context.Context) error {
 	if _, err := e.own.run(ctx, "update-ref", refBase, strings.TrimSpace(base)); err != nil {
 		return err
 	}
+	exclude, err := os.ReadFile(filepath.Join(e.slot.base(), "info/exclude"))
+	if err != nil {
+		return err
+	}
 	if err := os.Mkdir(filepath.Join(dir, "info"), 0o700); err != nil {
 		return err
 	}
-	return os.Link(filepath.Join(e.slot.base(), "info/exclude"), filepath.Join(dir, "info/exclude"))
+	return os.WriteFile(filepath.Join(dir, "info/exclude"), exclude, 0o600)
 }
 
 // changes are what the guest says. A workspace of which nothing is left was not
