@@ -34,7 +34,7 @@ lab: ## The privileged tests, in a VM with nested virtualisation (not there yet)
 bench: build ## Measure, as docs/benchmarks.md says
 	@scripts/bench
 
-soak: build ## What takes longer than make test has: hundreds of boots, the whole crash matrix over QEMU
+soak: build ## What takes longer than make test has: hundreds of boots, a file of 5 GiB, the whole crash matrix over QEMU
 	@scripts/soak
 
 cover: build ## Unit test coverage, to coverage.out
