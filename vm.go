@@ -136,6 +136,20 @@ type Kernel struct {
 	Initramfs string    `json:"initramfs"` // path of the cpio with agent and boot modules
 	Modules   string    `json:"modules"`   // path of the read-only ext4 for /lib/modules
 	Created   time.Time `json:"created"`
+	// Name is what it is called: a user's word, or debian-trixie; "" if it is an
+	// earlier one of a name, or made for an earlier banger.
+	Name         string `json:"name"`
+	Default      bool   `json:"default"`       // VMs get it that name none
+	SourceDigest string `json:"source_digest"` // sha256:<64 hex> of what it was made of
+	ModuleCount  int    `json:"module_count"`  // 0 if it is not known
+}
+
+// KernelDetail is a kernel, and who uses it.
+type KernelDetail struct {
+	Kernel
+	Size   Bytes    `json:"size_bytes"` // on the disk
+	VMs    []string `json:"vms"`        // names of those that boot it
+	Images []string `json:"images"`     // names of those whose VMs get it
 }
 
 // Progress is one report of something that takes long.

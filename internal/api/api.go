@@ -39,7 +39,10 @@ const (
 	RouteImageLookup     = "/v1/images/lookup"          // GET ?ref= → ImageLookup
 	RouteImagePull       = "/v1/images/pull"            // POST PullRequest → 202 Operation
 	RouteImageImport     = "/v1/images/import"          // POST ?name= and an archive → banger.Image, when it is made
-	RouteKernels         = "/v1/kernels"                // GET → []banger.Kernel, those in the cache
+	RouteKernels         = "/v1/kernels"                // GET → []banger.KernelDetail, those in the cache; DELETE ?ref= → banger.Kernel, as it was
+	RouteKernelLookup    = "/v1/kernels/lookup"         // GET ?ref= → banger.KernelDetail
+	RouteKernelPull      = "/v1/kernels/pull"           // POST KernelPullRequest → 202 Operation
+	RouteKernelImport    = "/v1/kernels/import"         // POST ?name= and a package or a tar → banger.Kernel, when it is made
 	RouteVMLogs          = "/v1/vms/{ref}/logs"         // GET ?source=&follow=&since=&tail=&places=&after= → text/plain, the console, a time stamp a line; raw
 	RouteVMClock         = "/v1/vms/{ref}/clock"        // POST → ClockReply: the guest's clock is set to the host's
 	RouteStats           = "/v1/stats"                  // GET ?vm=REF → []banger.Stats: of these VMs, or without any of those alive
@@ -146,6 +149,12 @@ type PullRequest struct {
 	Leash       bool                          `json:"leash,omitempty"` // as of a CreateRequest; a later pull goes on where this one was
 }
 
+// KernelPullRequest asks for the newest kernel of a distribution's release.
+type KernelPullRequest struct {
+	Release string `json:"release"`         // debian or ubuntu, or one with a suite: debian:bookworm
+	Leash   bool   `json:"leash,omitempty"` // as of a CreateRequest
+}
+
 // RegistryCredential is what a registry lets in.
 type RegistryCredential struct {
 	Username      string `json:"username,omitempty"`
@@ -197,12 +206,13 @@ const (
 // Operation is a long request.
 type Operation struct {
 	ID       string           `json:"id"`
-	Kind     string           `json:"kind"`   // create, start, restart, reset, set; about something else than a VM: "image pull"
-	Target   string           `json:"target"` // name of the VM, or the image as it was asked for
+	Kind     string           `json:"kind"`   // create, start, restart, reset, set; about something else than a VM: "image pull", "kernel pull"
+	Target   string           `json:"target"` // name of the VM, or the image or kernel as it was asked for
 	Status   OperationStatus  `json:"status"`
 	Progress *banger.Progress `json:"progress,omitempty"` // the last report
 	Result   *banger.Detail   `json:"result,omitempty"`   // when done
-	Image    *banger.Image    `json:"image,omitempty"`    // when a pull is done
+	Image    *banger.Image    `json:"image,omitempty"`    // when a pull of one is done
+	Kernel   *banger.Kernel   `json:"kernel,omitempty"`   // the same
 	Changed  bool             `json:"changed"`            // when done: false if it already was so
 	Note     string           `json:"note,omitempty"`
 	Error    *banger.Error    `json:"error,omitempty"` // when failed or cancelled

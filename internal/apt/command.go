@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -21,14 +20,13 @@ const maxOutput = 4 << 20
 
 // command is one child process.
 type command struct {
-	argv   []string
-	dir    string     // "" is /
-	env    []string   // beside the fixed ones
-	files  []*os.File // descriptors 3 and up
-	stdout func(io.Reader) error
+	argv  []string
+	dir   string     // "" is /
+	env   []string   // beside the fixed ones
+	files []*os.File // descriptors 3 and up
 }
 
-// run runs c and returns its standard output, or nil where c.stdout takes it.
+// run runs c and returns its standard output.
 // It ends with ctx, and the whole process group with it; should this process
 // die, the child does too. The error has what the child said.
 func run(ctx context.Context, c command) ([]byte, error) {
@@ -53,12 +51,8 @@ func run(ctx context.Context, c command) ([]byte, error) {
 	stderr := &bounded{max: maxOutput}
 	cmd.Stderr = stderr
 	stdout := &bounded{max: maxOutput}
-	if c.stdout == nil {
-		cmd.Stdout = stdout
-		err = cmd.Run()
-	} else {
-		err = runStreaming(cmd, c.stdout)
-	}
+	cmd.Stdout = stdout
+	err = cmd.Run()
 	switch {
 	case err == nil:
 		return stdout.Bytes(), nil
@@ -70,26 +64,6 @@ func run(ctx context.Context, c command) ([]byte, error) {
 		return nil, &commandError{program: c.argv[0], stderr: stderr.String(), err: err}
 	}
 	return nil, fmt.Errorf("run %s: %w", c.argv[0], err)
-}
-
-// runStreaming hands the child's output to take. Should take give up, the child
-// meets a closed pipe.
-func runStreaming(cmd *exec.Cmd, take func(io.Reader) error) error {
-	pipe, err := cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	takeErr := take(pipe)
-	_ = pipe.Close()
-	err = cmd.Wait()
-	var exit *exec.ExitError
-	if takeErr != nil && (!errors.As(err, &exit) || exit.ExitCode() <= 0) {
-		return takeErr
-	}
-	return err // the child's own word says more than the short output did
 }
 
 // commandError is a child that failed.

@@ -16,39 +16,57 @@ import (
 // maxSourceFile bounds a file of sources; real ones are a few hundred bytes.
 const maxSourceFile = 1 << 20
 
-// DetectSources finds the mirrors and the proxy that the host itself uses if it
-// is a Debian host; what it does not find, and any other host, gets the
-// defaults. It reads files and asks apt-config; it never fails.
-func DetectSources() Sources {
-	return detect("/", hostProxy)
-}
+// DetectSources is DetectFor Debian.
+func DetectSources() Sources { return DetectFor(Debian) }
 
-// detect reads the host whose root directory is root. proxy is asked only on a
-// Debian host.
-func detect(root string, proxy func() string) Sources {
-	s := Sources{Mirror: DefaultMirror, Security: DefaultSecurity, Keyring: DefaultKeyring}
-	codename, ok := debianCodename(filepath.Join(root, "etc/os-release"))
-	if !ok {
+// DetectFor finds the mirrors that the host itself uses if it is one of this
+// distribution, and its proxy if it is one of any; what it does not find gets the
+// defaults. It reads files and asks apt-config; it never fails.
+func DetectFor(distribution string) Sources { return detect("/", distribution, hostProxy) }
+
+// detect reads the host whose root directory is root. proxy is asked only where
+// there is apt.
+func detect(root, distribution string, proxy func() string) Sources {
+	s := Sources{Mirror: DefaultMirror, Security: DefaultSecurity, Keyring: DefaultKeyring, KeyringPackage: "debian-archive-keyring"}
+	if distribution == Ubuntu {
+		s = Sources{Mirror: ubuntuMirror, Security: ubuntuSecurity, Keyring: ubuntuKeyring, KeyringPackage: "ubuntu-keyring"}
+	}
+	id, codename := hostRelease(filepath.Join(root, "etc/os-release"))
+	if id != Debian && id != Ubuntu {
 		return s
 	}
 	if mentionsProxy(filepath.Join(root, "etc/apt")) {
 		s.Proxy = proxy()
 	}
 	entries := hostEntries(filepath.Join(root, "etc/apt"))
-	if uri := bestMirror(entries, "debian", codename, "stable", "testing", "unstable", "sid"); uri != "" {
-		s.Mirror = uri
-	}
-	if uri := bestMirror(entries, "debian-security", codename+"-security", "stable-security", "testing-security", codename+"/updates"); uri != "" {
-		s.Security = uri
+	switch {
+	case id != distribution:
+	case id == Debian:
+		s.use(entries, id, "debian-security", []string{codename, "stable", "testing", "unstable", "sid"},
+			[]string{codename + "-security", "stable-security", "testing-security", codename + "/updates"})
+	case id == Ubuntu:
+		s.use(entries, id, id, []string{codename}, []string{codename + "-security"})
 	}
 	return s
 }
 
-// debianCodename is the release of a Debian host; testing may have none.
-func debianCodename(file string) (string, bool) {
+// use takes the host's own archives: main, whose path ends in the name of its
+// distribution, and security.
+func (s *Sources) use(entries []entry, main, security string, suites, securitySuites []string) {
+	if uri := bestMirror(entries, main, main, suites...); uri != "" {
+		s.Mirror = uri
+	}
+	if uri := bestMirror(entries, main, security, securitySuites...); uri != "" {
+		s.Security = uri
+	}
+}
+
+// hostRelease is the distribution and the release of a host; Debian's testing may
+// have none.
+func hostRelease(file string) (id, codename string) {
 	b, err := readBounded(file)
 	if err != nil {
-		return "", false
+		return "", ""
 	}
 	fields := map[string]string{}
 	for line := range strings.Lines(string(b)) {
@@ -56,7 +74,7 @@ func debianCodename(file string) (string, bool) {
 			fields[k] = strings.Trim(v, `"'`)
 		}
 	}
-	return fields["VERSION_CODENAME"], fields["ID"] == "debian"
+	return fields["ID"], fields["VERSION_CODENAME"]
 }
 
 // entry is one archive that the host uses.
@@ -135,9 +153,10 @@ func parseDeb822Sources(b []byte) []entry {
 	return entries
 }
 
-// bestMirror picks the archive that carries Debian's own main for one of suites:
-// first by a path that ends in name, as third parties use Debian's suite names too.
-func bestMirror(entries []entry, name string, suites ...string) string {
+// bestMirror picks the archive that carries a distribution's own main for one of
+// suites: first by a path that ends in name, as third parties use its suite names
+// too.
+func bestMirror(entries []entry, distribution, name string, suites ...string) string {
 	fallback := ""
 	for _, e := range entries {
 		u, err := url.Parse(e.uri)
@@ -147,11 +166,11 @@ func bestMirror(entries []entry, name string, suites ...string) string {
 		if !slices.Contains(e.components, "main") || !slices.ContainsFunc(e.suites, func(s string) bool { return s != "" && slices.Contains(suites, s) }) {
 			continue
 		}
-		debianKey := strings.Contains(e.signedBy, "debian-archive")
+		ownKey := strings.Contains(e.signedBy, distribution+"-archive")
 		switch {
-		case path.Base(u.Path) == name && (debianKey || e.signedBy == ""):
+		case path.Base(u.Path) == name && (ownKey || e.signedBy == ""):
 			return strings.TrimRight(e.uri, "/")
-		case debianKey && fallback == "":
+		case ownKey && fallback == "":
 			fallback = strings.TrimRight(e.uri, "/")
 		}
 	}

@@ -54,12 +54,31 @@ func TestDetectUsesWhatTheHostUses(t *testing.T) {
 			for name, content := range test.files {
 				put(t, filepath.Join(root, "etc/apt", name), content)
 			}
-			got := detect(root, func() string { return test.proxy })
-			want := Sources{Mirror: test.mirror, Security: test.security, Proxy: test.proxy, Keyring: DefaultKeyring}
+			got := detect(root, Debian, func() string { return test.proxy })
+			want := Sources{Mirror: test.mirror, Security: test.security, Proxy: test.proxy, Keyring: DefaultKeyring, KeyringPackage: "debian-archive-keyring"}
 			if got != want {
 				t.Errorf("got  %+v\nwant %+v", got, want)
 			}
 		})
+	}
+}
+
+func TestDetectForUbuntu(t *testing.T) {
+	root := t.TempDir()
+	put(t, filepath.Join(root, "etc/os-release"), debian12)
+	put(t, filepath.Join(root, "etc/apt/sources.list"), "deb http://near/debian bookworm main\n")
+	put(t, filepath.Join(root, "etc/apt/apt.conf"), "acquire::http::proxy \"x\";\n")
+	got := detect(root, Ubuntu, func() string { return "http://proxy/" })
+	if got.Mirror != ubuntuMirror || got.Security != ubuntuSecurity || got.Keyring != ubuntuKeyring || got.Proxy != "http://proxy/" {
+		t.Errorf("on a Debian host: %+v", got)
+	}
+	put(t, filepath.Join(root, "etc/os-release"), "ID=ubuntu\nVERSION_CODENAME=noble\n")
+	put(t, filepath.Join(root, "etc/apt/sources.list.d/ubuntu.sources"),
+		"Types: deb\nURIs: http://near/ubuntu/\nSuites: noble noble-updates\nComponents: main universe\nSigned-By: /usr/share/keyrings/ubuntu-archive-keyring.gpg\n\n"+
+			"Types: deb\nURIs: http://safe/ubuntu\nSuites: noble-security\nComponents: main\nSigned-By: /usr/share/keyrings/ubuntu-archive-keyring.gpg\n")
+	got = detect(root, Ubuntu, func() string { return "" })
+	if got.Mirror != "http://near/ubuntu" || got.Security != "http://safe/ubuntu" {
+		t.Errorf("on an Ubuntu host: %+v", got)
 	}
 }
 
@@ -90,6 +109,6 @@ func FuzzParseSources(f *testing.F) {
 	f.Add([]byte("deb [signed-by=x] http://h/debian bookworm main"))
 	f.Add([]byte("Types: deb\nURIs: http://h/debian\nSuites: a\n b\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		bestMirror(append(parseList(b), parseDeb822Sources(b)...), "debian", "bookworm")
+		bestMirror(append(parseList(b), parseDeb822Sources(b)...), Debian, "debian", "bookworm")
 	})
 }

@@ -1,6 +1,7 @@
 package apt
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
@@ -31,7 +32,7 @@ func New(base, suite string, sources Sources, log *slog.Logger) *Root {
 	return &Root{dir: filepath.Join(base, suite+"-"+key), suite: suite, sources: sources, log: log}
 }
 
-// Suite is the Debian release this root is for.
+// Suite is the release this root is for.
 func (r *Root) Suite() string { return r.suite }
 
 // Sources is where this root's packages come from.
@@ -96,8 +97,8 @@ func (r *Root) prepare() error {
 			WithNext("export BANGER_CACHE=/a/plainer/path")
 	}
 	if _, err := os.Stat(r.sources.Keyring); err != nil {
-		return banger.Errorf(banger.KindUnavailable, "Debian's keys are not on this host, so its packages cannot be verified: %w", err).
-			WithNext("sudo apt-get install debian-archive-keyring")
+		return banger.Errorf(banger.KindUnavailable, "the archive's keys are not on this host, so its packages cannot be verified: %w", err).
+			WithNext("sudo apt-get install %s", cmp.Or(r.sources.KeyringPackage, "debian-archive-keyring"))
 	}
 	if err := os.RemoveAll(r.temp()); err != nil { // what a killed apt has left
 		return fmt.Errorf("empty the apt root's temporary directory: %w", err)
@@ -150,7 +151,7 @@ func (r *Root) config() string {
 }
 
 // sourcesList is the suite, its updates and its security fixes; signatures of
-// Debian's keys only, never taken on trust.
+// the distribution's keys only, never taken on trust.
 func (r *Root) sourcesList() string {
 	line := func(uri, suite string) string {
 		return fmt.Sprintf("deb [arch=amd64 signed-by=%s] %s %s main\n", r.sources.Keyring, uri, suite)

@@ -1,6 +1,7 @@
 package apt
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -40,7 +41,7 @@ func (r *Root) mirrorError(err error) error {
 			why = warned // apt-get's error says only that it is so
 		}
 		return banger.Errorf(banger.KindUnavailable, "%s is not signed by the keys in %s: %s", r.sources.Mirror, r.sources.Keyring, why).
-			WithNext("sudo apt-get install --only-upgrade debian-archive-keyring")
+			WithNext("sudo apt-get install --only-upgrade %s", cmp.Or(r.sources.KeyringPackage, "debian-archive-keyring"))
 	case containsAny(failed.stderr, "Could not resolve", "Temporary failure resolving", "Could not connect", "Cannot initiate the connection", "Unable to connect", "Connection failed", "Connection timed out", "connection timed out"):
 		return banger.Errorf(banger.KindUnavailable, "the mirror %s cannot be reached: %s", r.sources.Mirror, why).
 			WithNext("check the network, or set http_proxy")

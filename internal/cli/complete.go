@@ -58,11 +58,14 @@ func (a *app) completeImages(cmd *cobra.Command, _ []string, prefix string) ([]s
 	return beginning(names, prefix), cobra.ShellCompDirectiveNoFileComp
 }
 
-// completeKernels offers the releases of the kernels in the cache.
+// completeKernels offers the names and the releases of the kernels in the cache.
 func (a *app) completeKernels(cmd *cobra.Command, _ []string, prefix string) ([]string, cobra.ShellCompDirective) {
 	var names []string
 	for _, kernel := range ask(a, cmd, (*client.Client).ListKernels) {
 		names = append(names, kernel.Release)
+		if kernel.Name != "" {
+			names = append(names, kernel.Name)
+		}
 	}
 	return beginning(names, prefix), cobra.ShellCompDirectiveNoFileComp
 }

@@ -153,7 +153,24 @@ func (w *world) withDaemon() *world {
 		reply(rw, 200, []banger.Image{{Name: "", Digest: "sha256:0"}, {Name: "debian"}, {Name: "mine"}})
 	}))
 	mux.HandleFunc("GET "+api.RouteKernels, w.verb("kernels", func(rw http.ResponseWriter, _ string) {
-		reply(rw, 200, []banger.Kernel{{Release: "6.12.1-cloud"}, {Release: "6.1.0-cloud"}, {Release: "6.1.0-cloud"}})
+		var list []banger.KernelDetail
+		for _, k := range []banger.Kernel{
+			{Name: "debian-trixie", Release: "6.12.1-cloud", Default: true, Digest: "sha256:0123456789abcdef", Source: "debian trixie"},
+			{Name: "mine", Release: "6.1.0-cloud"}, {Release: "6.1.0-cloud"},
+		} {
+			list = append(list, banger.KernelDetail{Kernel: k, Size: 40 * banger.MiB, VMs: []string{"web"}})
+		}
+		reply(rw, 200, list)
+	}))
+	mux.HandleFunc("GET "+api.RouteKernelLookup, w.verb("kernel", func(rw http.ResponseWriter, _ string) {
+		reply(rw, 200, banger.KernelDetail{Kernel: banger.Kernel{Name: "mine", Release: "6.1.0-cloud", ModuleCount: 7}, VMs: []string{"web", "db"}})
+	}))
+	mux.HandleFunc("DELETE "+api.RouteKernels, w.verb("delete kernel", func(rw http.ResponseWriter, _ string) { reply(rw, 200, banger.Kernel{Name: "mine"}) }))
+	mux.HandleFunc("POST "+api.RouteKernelPull, w.verb("pull kernel", func(rw http.ResponseWriter, _ string) {
+		w.begin(rw, &api.Operation{Kind: "kernel pull", Target: "debian", Status: api.OperationDone, Kernel: &banger.Kernel{Name: "debian-trixie", Digest: "sha256:abc"}})
+	}))
+	mux.HandleFunc("POST "+api.RouteKernelImport, w.verb("import kernel", func(rw http.ResponseWriter, _ string) {
+		reply(rw, 200, banger.Kernel{Name: "mine", Digest: "sha256:def"})
 	}))
 	mux.HandleFunc("GET "+api.RouteDoctor, w.verb("doctor", func(rw http.ResponseWriter, _ string) { reply(rw, 200, w.health) }))
 	mux.HandleFunc("POST "+api.RouteDoctor, w.verb("doctor-fix", func(rw http.ResponseWriter, _ string) {

@@ -62,7 +62,7 @@ func (a *app) importImage(ctx context.Context, from, name string) (banger.Image,
 	}
 	progress := a.newProgress()
 	defer progress.end()
-	return d.ImportImage(ctx, name, &sending{in: in, from: from, total: size, report: progress.report})
+	return d.ImportImage(ctx, name, &sending{in: in, from: from, stage: "image", then: "unpack and write the file system", total: size, report: progress.report})
 }
 
 // openArchive is what is to be imported as a stream, and its size if that is known.
@@ -94,6 +94,15 @@ func (a *app) openArchive(from string) (in io.ReadCloser, size int64, err error)
 
 // packRoot is a tar of what is in a directory.
 func packRoot(name string) (io.ReadCloser, error) {
+	return packTar(name, func(p *archive.Packer, dir *os.File) error {
+		p.Xattrs = true
+		return p.Add(dir, ".", ".")
+	})
+}
+
+// packTar is a tar of what pack takes of a directory; files of the caller become
+// root's.
+func packTar(name string, pack func(*archive.Packer, *os.File) error) (io.ReadCloser, error) {
 	dir, err := archive.OpenDir(name)
 	if err != nil {
 		return nil, err
@@ -102,8 +111,8 @@ func packRoot(name string) (io.ReadCloser, error) {
 	go func() {
 		defer func() { _ = dir.Close() }()
 		p := archive.NewPacker(in)
-		p.Xattrs, p.Root = true, os.Getuid()
-		err := p.Add(dir, ".", ".")
+		p.Root = os.Getuid()
+		err := pack(p, dir)
 		if err == nil {
 			err = p.Close()
 		}
@@ -117,6 +126,8 @@ func packRoot(name string) (io.ReadCloser, error) {
 type sending struct {
 	in     io.Reader
 	from   string
+	stage  string
+	then   string // what comes when all is sent
 	total  int64
 	done   int64
 	report banger.ProgressFunc
@@ -127,9 +138,9 @@ func (s *sending) Read(p []byte) (int, error) {
 	s.done += int64(n)
 	switch {
 	case err == nil:
-		s.report(banger.Progress{Stage: "image", Message: "send", Done: s.done, Total: s.total, Bytes: true})
+		s.report(banger.Progress{Stage: s.stage, Message: "send", Done: s.done, Total: s.total, Bytes: true})
 	case errors.Is(err, io.EOF):
-		s.report(banger.Progress{Stage: "image", Message: "unpack and write the file system"})
+		s.report(banger.Progress{Stage: s.stage, Message: s.then})
 	default:
 		err = banger.Errorf(banger.KindInvalid, "read %s: %w", s.from, err)
 	}

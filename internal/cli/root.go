@@ -19,7 +19,7 @@ type branch struct {
 func branches() []branch {
 	return []branch{
 		{"run", "short", newRunCommand}, {"ps", "short", newPsCommand}, {"exec", "short", newExecCommand}, {"ssh", "short", newSSHCommand}, {"cp", "short", newCpCommand},
-		{"vm", "nouns", newVMCommand}, {"image", "nouns", newImageCommand}, {"daemon", "nouns", newDaemonCommand}, {"system", "nouns", newSystemCommand}, {"config", "nouns", newConfigCommand},
+		{"vm", "nouns", newVMCommand}, {"image", "nouns", newImageCommand}, {"kernel", "nouns", newKernelCommand}, {"daemon", "nouns", newDaemonCommand}, {"system", "nouns", newSystemCommand}, {"config", "nouns", newConfigCommand},
 		{"doctor", "", newDoctorCommand}, {"events", "", newEventsCommand}, {"ssh-config", "", newSSHConfigCommand}, {"ssh-proxy", "", newSSHProxyCommand}, {"version", "", newVersionCommand},
 	}
 }

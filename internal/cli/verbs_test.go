@@ -389,6 +389,8 @@ func TestCompletionOfNames(t *testing.T) {
 		"run --image ":         "debian\ndev\nmine\n:4\n",
 		"vm create --image m":  "mine\n:4\n",
 		"vm create --kernel 6": "6.1.0-cloud\n6.12.1-cloud\n:4\n",
+		"kernel delete m":      "mine\n:4\n",
+		"kernel pull ":         "debian\nubuntu\n:4\n",
 		"vm list ":             ":4\n",
 		"vm start nosuch":      ":4\n",
 	} {

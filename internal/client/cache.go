@@ -20,11 +20,6 @@ func (c *Client) Catalog(ctx context.Context) ([]banger.CatalogImage, error) {
 	return ask[[]banger.CatalogImage](ctx, c, request{method: http.MethodGet, path: api.RouteImageCatalog})
 }
 
-// ListKernels is all kernels in the cache, the newest first.
-func (c *Client) ListKernels(ctx context.Context) ([]banger.Kernel, error) {
-	return ask[[]banger.Kernel](ctx, c, request{method: http.MethodGet, path: api.RouteKernels})
-}
-
 // LookupImage is what a name of an image stands for, without asking anybody.
 func (c *Client) LookupImage(ctx context.Context, ref string) (api.ImageLookup, error) {
 	return ask[api.ImageLookup](ctx, c, request{method: http.MethodGet, path: api.RouteImageLookup, query: url.Values{"ref": {ref}}})

@@ -115,11 +115,11 @@ type cache struct {
 
 func openCache(cfg Config, settings *settings) cache {
 	root := apt.New(cfg.Layout.Apt(), apt.Suite, settings.archive(), cfg.Log)
-	return cache{
-		images:  image.New(cfg.Layout, settings.images),
-		kernels: kernel.New(cfg.Layout, root, kernel.EmbeddedAgent(), cfg.Log),
-		archive: root,
+	kernels := kernel.New(cfg.Layout, root, kernel.EmbeddedAgent(), cfg.Log)
+	kernels.Archives = func(r kernel.Release) kernel.Packages {
+		return apt.New(cfg.Layout.Apt(), r.Suite, apt.DetectFor(r.Distribution), cfg.Log)
 	}
+	return cache{images: image.New(cfg.Layout, settings.images), kernels: kernels, archive: root}
 }
 
 // wire puts the parts together.

@@ -33,16 +33,10 @@ func TestBoot(t *testing.T) {
 	if testing.Short() {
 		t.Skip("pulls and boots a kernel")
 	}
-	for _, program := range []string{"qemu-system-x86_64", "apt-get", "dpkg-deb", "go"} {
-		if _, err := exec.LookPath(program); err != nil {
-			need(t, "%v", err)
-		}
-	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
+	if _, err := exec.LookPath("qemu-system-x86_64"); err != nil {
 		need(t, "%v", err)
 	}
-	k := pullForTest(t, filepath.Join(cache, "banger-test"))
+	k := pullForTest(t)
 	console := boot(t, k)
 	for _, want := range []string{
 		"test: init runs", "test: loaded /modules/", "virtio_blk.ko", "virtio_net.ko",
@@ -59,8 +53,17 @@ func TestBoot(t *testing.T) {
 }
 
 // pullForTest shares downloads and what is made of them between runs.
-func pullForTest(t *testing.T, cache string) banger.Kernel {
+func pullForTest(t *testing.T) banger.Kernel {
 	t.Helper()
+	for _, program := range []string{"apt-get", "go"} {
+		if _, err := exec.LookPath(program); err != nil {
+			need(t, "%v", err)
+		}
+	}
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		need(t, "%v", err)
+	}
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
 	init := filepath.Join(t.TempDir(), "init")
@@ -73,7 +76,7 @@ func pullForTest(t *testing.T, cache string) banger.Kernel {
 	if err != nil {
 		t.Fatal(err)
 	}
-	layout := paths.Layout{Cache: cache}
+	layout := paths.Layout{Cache: filepath.Join(cache, "banger-test")}
 	log := slog.New(slog.DiscardHandler)
 	root := apt.New(layout.Apt(), apt.Suite, apt.DetectSources(), log)
 	k, err := kernel.New(layout, root, kernel.NewAgent(program), log).Default(ctx, nil)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,8 +12,9 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"banger.dev/banger"
-	"banger.dev/banger/internal/apt"
 	"banger.dev/banger/internal/kernel/depmod"
 )
 
@@ -24,101 +26,62 @@ const (
 	stageModulesDisk = "modules disk"
 )
 
-// pull resolves, downloads and builds the newest kernel. The ref's lock is held.
-func (s *Store) pull(ctx context.Context, report banger.ProgressFunc) (banger.Kernel, error) {
-	aptReport := func(p banger.Progress) {
-		p.Stage = stageKernel
-		report.Report(p)
+// make gives the kernel of m's source with this program's agent: one that is
+// here, one made beside a sibling, or of what take unpacks.
+func (s *Store) make(ctx context.Context, m manifest, report banger.ProgressFunc, take func(*unpacker) error) (banger.Kernel, error) {
+	if k, _, err := s.open(s.digest(m.DebSHA256)); err == nil {
+		return k, nil
 	}
-	pkg, err := s.resolve(ctx, aptReport)
+	if old := s.siblings(m.DebSHA256); len(old) > 0 {
+		return s.buildFromSibling(ctx, old[0], report)
+	}
+	return s.build(ctx, m, report, func(dir string, m *manifest) error { return s.fill(ctx, dir, m, report, take) })
+}
+
+// fill writes the files of a kernel into dir.
+func (s *Store) fill(ctx context.Context, dir string, m *manifest, report banger.ProgressFunc, take func(*unpacker) error) error {
+	work := filepath.Join(dir, "work")
+	u, err := newUnpacker(work)
 	if err != nil {
+		return err
+	}
+	defer func() { _ = u.close() }()
+	if err := take(u); err != nil {
+		return err
+	}
+	if m.Release, err = u.settle(dir); err != nil {
+		return err
+	}
+	modules := filepath.Join(work, unpackedModules)
+	if m.Modules, err = depmod.Generate(ctx, filepath.Join(modules, m.Release), unpackModule); err != nil {
+		return fmt.Errorf("index the modules: %w", err)
+	}
+	report.Report(banger.Progress{Stage: stageInitramfs, Message: "make the initramfs"})
+	entries, err := bootModulesEntries(modules, m.Release)
+	if err != nil {
+		return err
+	}
+	bootModules := filepath.Join(dir, fileBootModules)
+	if err := writeFile(bootModules, func(w io.Writer) error { return writeCPIO(w, entries) }); err != nil {
+		return err
+	}
+	if err := writeInitramfs(filepath.Join(dir, fileInitramfs), bootModules, s.agent); err != nil {
+		return err
+	}
+	report.Report(banger.Progress{Stage: stageModulesDisk, Message: "make the modules disk"})
+	if err := writeModulesDisk(ctx, filepath.Join(dir, fileModules), modules, s.agent); err != nil {
+		return err
+	}
+	return os.RemoveAll(work)
+}
+
+// fromSibling gives the kernel of a name whose lock is held.
+func (s *Store) fromSibling(ctx context.Context, name string, old manifest, report banger.ProgressFunc) (banger.Kernel, error) {
+	if _, err := s.buildFromSibling(ctx, old, report); err != nil {
 		return banger.Kernel{}, err
 	}
-	r := ref{Package: pkg.Name, Version: pkg.Version, DebSHA256: pkg.SHA256, Resolved: time.Now().UTC().Truncate(time.Second)}
-	k, _, err := s.open(s.digest(pkg.SHA256))
-	if err != nil {
-		deb, err := s.apt.Download(ctx, pkg, aptReport)
-		if err != nil {
-			return banger.Kernel{}, err
-		}
-		if k, err = s.buildFromDeb(ctx, deb, r, report); err != nil {
-			return banger.Kernel{}, fmt.Errorf("build kernel %s: %w", strings.TrimPrefix(pkg.Name, "linux-image-"), err)
-		}
-	}
-	return k, s.writeRef(r)
-}
-
-// resolve finds the package that the meta package stands for.
-func (s *Store) resolve(ctx context.Context, report banger.ProgressFunc) (apt.Package, error) {
-	if err := s.apt.Update(ctx, report); err != nil {
-		return apt.Package{}, err
-	}
-	meta, err := s.apt.Latest(ctx, metaPackage)
-	if err != nil {
-		return apt.Package{}, err
-	}
-	for _, name := range meta.Depends {
-		if strings.HasPrefix(name, "linux-image-") {
-			return s.apt.Latest(ctx, name)
-		}
-	}
-	return apt.Package{}, banger.Errorf(banger.KindUnavailable, "the package %s of %s depends on no kernel", metaPackage, s.apt.Suite())
-}
-
-// buildFromDeb makes a kernel of a package.
-func (s *Store) buildFromDeb(ctx context.Context, deb string, r ref, report banger.ProgressFunc) (banger.Kernel, error) {
-	m := manifest{Source: sourceOf(s.apt.Suite(), r), Package: r.Package, Version: r.Version, DebSHA256: r.DebSHA256}
-	return s.build(ctx, m, report, func(dir string, m *manifest) error {
-		work := filepath.Join(dir, "work")
-		if err := os.Mkdir(work, 0o755); err != nil {
-			return err
-		}
-		report.Report(banger.Progress{Stage: stageUnpack, Message: "unpack " + r.Package})
-		var err error
-		if m.Release, err = unpackDeb(ctx, deb, work); err != nil {
-			return err
-		}
-		if err := unpackImage(work, dir); err != nil {
-			return err
-		}
-		modules := filepath.Join(work, unpackedModules)
-		if err := depmod.Generate(ctx, filepath.Join(modules, m.Release), unpackModule); err != nil {
-			return fmt.Errorf("index the modules: %w", err)
-		}
-		report.Report(banger.Progress{Stage: stageInitramfs, Message: "make the initramfs"})
-		entries, err := bootModulesEntries(modules, m.Release)
-		if err != nil {
-			return err
-		}
-		bootModules := filepath.Join(dir, fileBootModules)
-		if err := writeFile(bootModules, func(w io.Writer) error { return writeCPIO(w, entries) }); err != nil {
-			return err
-		}
-		if err := writeInitramfs(filepath.Join(dir, fileInitramfs), bootModules, s.agent); err != nil {
-			return err
-		}
-		report.Report(banger.Progress{Stage: stageModulesDisk, Message: "make the modules disk"})
-		if err := writeModulesDisk(ctx, filepath.Join(dir, fileModules), modules, s.agent); err != nil {
-			return err
-		}
-		return os.RemoveAll(work)
-	})
-}
-
-// unpackImage makes vmlinux and config in dir of what was unpacked in work.
-func unpackImage(work, dir string) error {
-	image, err := os.ReadFile(filepath.Join(work, unpackedImage))
-	if err != nil {
-		return err
-	}
-	if err := writeFile(filepath.Join(dir, fileVMLinux), func(w io.Writer) error { return ExtractVMLinux(w, image) }); err != nil {
-		return err
-	}
-	config, err := os.ReadFile(filepath.Join(work, unpackedConfig))
-	if err != nil && !os.IsNotExist(err) {
-		return err
-	}
-	return writeBytes(filepath.Join(dir, fileConfig), config)
+	k, _, err := s.named(name)
+	return k, err
 }
 
 // buildFromSibling makes a kernel that differs from old in its agent alone,
@@ -148,10 +111,51 @@ func linkOrCopy(from, to string) error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	return writeFile(to, func(w io.Writer) error {
-		_, err := io.Copy(w, f)
+	info, err := f.Stat()
+	if err != nil {
 		return err
-	})
+	}
+	return copySparse(to, f, info.Size())
+}
+
+// copySparse makes a file of the first size bytes of another, and leaves its holes.
+func copySparse(to string, from *os.File, size int64) error {
+	f, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return err
+	}
+	err = copyData(f, from, size)
+	if err == nil {
+		err = f.Truncate(size)
+	}
+	if err == nil {
+		err = f.Chmod(0o644) // as writeFile
+	}
+	if err == nil {
+		err = f.Sync()
+	}
+	return errors.Join(err, f.Close())
+}
+
+func copyData(to, from *os.File, size int64) error {
+	for at := int64(0); at < size; {
+		data, err := unix.Seek(int(from.Fd()), at, unix.SEEK_DATA)
+		if err == unix.ENXIO {
+			return nil // the rest is a hole
+		}
+		if err != nil {
+			return err
+		}
+		hole, err := unix.Seek(int(from.Fd()), data, unix.SEEK_HOLE)
+		if err != nil {
+			return err
+		}
+		at = min(hole, size)
+		if _, err := io.Copy(io.NewOffsetWriter(to, data), io.NewSectionReader(from, data, at-data)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // build makes the kernel of m's package under its digest's lock: fill writes the

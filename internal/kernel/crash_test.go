@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -11,6 +12,7 @@ import (
 	"testing"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/kernel/kerneltest"
 	"banger.dev/banger/internal/paths"
 )
 
@@ -20,6 +22,7 @@ const (
 	builderStage = "BANGER_TEST_BUILDER_STAGE"
 	builderCache = "BANGER_TEST_BUILDER_CACHE"
 	builderDebs  = "BANGER_TEST_BUILDER_DEBS"
+	builderName  = "BANGER_TEST_BUILDER_NAME" // of an import; none: it pulls
 )
 
 func TestMain(m *testing.M) {
@@ -33,14 +36,20 @@ func TestMain(m *testing.M) {
 // builder makes a kernel and, when it comes to stage, says so and waits to be
 // killed, or for its standard input to end.
 func builder(stage string) {
-	a := &archive{release: "6.1", dir: os.Getenv(builderDebs)}
+	a := &fakeArchive{release: "6.1", dir: os.Getenv(builderDebs)}
 	s := New(paths.Layout{Cache: os.Getenv(builderCache)}, a, NewAgent([]byte("agent")), slog.New(slog.DiscardHandler))
-	_, err := s.Default(context.Background(), func(p banger.Progress) {
+	report := func(p banger.Progress) {
 		if p.Stage == stage {
 			fmt.Println(stage)
 			_, _ = os.Stdin.Read(make([]byte, 1))
 		}
-	})
+	}
+	var err error
+	if name := os.Getenv(builderName); name != "" {
+		_, err = s.Import(context.Background(), name, bytes.NewReader(kerneltest.KernelDeb("6.1")), report)
+	} else {
+		_, err = s.Default(context.Background(), report)
+	}
 	if err != nil {
 		fmt.Println(err)
 		os.Exit(1)
@@ -72,7 +81,7 @@ func startBuilder(t *testing.T, cache, stage string) (cmd *exec.Cmd, release fun
 }
 
 func TestKilledBuilderHindersNobody(t *testing.T) {
-	needTools(t, "dpkg-deb", "mke2fs")
+	needTools(t, "mke2fs")
 	for _, stage := range []string{stageKernel, stageUnpack, stageInitramfs, stageModulesDisk} {
 		t.Run(stage, func(t *testing.T) {
 			cache := t.TempDir()
@@ -81,7 +90,7 @@ func TestKilledBuilderHindersNobody(t *testing.T) {
 				t.Fatal(err)
 			}
 			_ = cmd.Wait()
-			s := testStore(t, cache, &archive{release: "6.1"}, "agent")
+			s := testStore(t, cache, &fakeArchive{release: "6.1"}, "agent")
 			k := pulled(t, s)
 			if initramfs(t, k.Initramfs)["init"] != "agent" {
 				t.Error("the kernel is not whole")
@@ -91,14 +100,40 @@ func TestKilledBuilderHindersNobody(t *testing.T) {
 	}
 }
 
+func TestKilledImportHindersNobody(t *testing.T) {
+	needTools(t, "mke2fs")
+	t.Setenv(builderName, "mine")
+	for _, stage := range []string{stageUnpack, stageInitramfs, stageModulesDisk} {
+		t.Run(stage, func(t *testing.T) {
+			cache := t.TempDir()
+			cmd, _ := startBuilder(t, cache, stage)
+			_ = cmd.Process.Kill()
+			_ = cmd.Wait()
+			s := testStore(t, cache, &fakeArchive{}, "agent")
+			if _, err := s.Resolve(t.Context(), "mine", nil); banger.KindOf(err) != banger.KindNotFound {
+				t.Errorf("the name of what is not there: %v", err)
+			}
+			if left, err := s.Leftovers(t.Context()); err != nil || len(left) == 0 {
+				t.Errorf("left over: %v, %v", left, err)
+			}
+			if err := s.Sweep(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			onlyKernels(t, s, 0)
+			imports(t, s, "mine", kerneltest.KernelDeb("6.1"))
+			onlyKernels(t, s, 1)
+		})
+	}
+}
+
 // TestKilledBuilderOfAnotherKernelIsSweptToo: nobody may ever build that one again.
 func TestKilledBuilderOfAnotherKernelIsSweptToo(t *testing.T) {
-	needTools(t, "dpkg-deb", "mke2fs")
+	needTools(t, "mke2fs")
 	cache := t.TempDir()
 	cmd, _ := startBuilder(t, cache, stageInitramfs)
 	_ = cmd.Process.Kill()
 	_ = cmd.Wait()
-	s := testStore(t, cache, &archive{release: "6.2"}, "agent")
+	s := testStore(t, cache, &fakeArchive{release: "6.2"}, "agent")
 	if left, err := s.Leftovers(t.Context()); err != nil || len(left) != 1 {
 		t.Errorf("left over: %v, %v", left, err)
 	}
@@ -110,10 +145,10 @@ func TestKilledBuilderOfAnotherKernelIsSweptToo(t *testing.T) {
 }
 
 func TestSecondPullWaitsForTheFirst(t *testing.T) {
-	needTools(t, "dpkg-deb", "mke2fs")
+	needTools(t, "mke2fs")
 	cache := t.TempDir()
 	cmd, release := startBuilder(t, cache, stageInitramfs)
-	a := &archive{release: "6.1"}
+	a := &fakeArchive{release: "6.1"}
 	var messages []string
 	k, err := testStore(t, cache, a, "agent").Default(t.Context(), func(p banger.Progress) {
 		messages = append(messages, p.Message)
@@ -132,10 +167,10 @@ func TestSecondPullWaitsForTheFirst(t *testing.T) {
 
 // TestSweepSparesLiveBuilders: two suites may build at the same time.
 func TestSweepSparesLiveBuilders(t *testing.T) {
-	needTools(t, "dpkg-deb", "mke2fs")
+	needTools(t, "mke2fs")
 	cache := t.TempDir()
 	cmd, release := startBuilder(t, cache, stageInitramfs)
-	s := testStore(t, cache, &archive{release: "6.2"}, "agent")
+	s := testStore(t, cache, &fakeArchive{release: "6.2"}, "agent")
 	if left, err := s.Leftovers(t.Context()); err != nil || len(left) != 0 {
 		t.Errorf("left over: %v, %v", left, err)
 	}

@@ -2,115 +2,103 @@ package kernel
 
 import (
 	"archive/tar"
-	"context"
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
-	"path"
+	"strconv"
 	"strings"
-
-	"banger.dev/banger"
-	"banger.dev/banger/internal/apt"
 )
 
-// Bounds of a kernel package. Debian's cloud kernel has 1,600 entries and 35 MB.
-const (
-	maxDebEntries = 200_000
-	maxDebBytes   = 4 << 30
-)
-
-// Names in the directory a package is unpacked to.
-const (
-	unpackedImage   = "vmlinuz"
-	unpackedConfig  = "config"
-	unpackedModules = "modules" // what is to be mounted at /lib/modules
-)
-
-// unpackDeb takes out of a kernel package what banger uses, into the empty
-// directory dir: the image, its config and its modules. It returns the release.
-func unpackDeb(ctx context.Context, deb, dir string) (release string, err error) {
-	root, err := os.OpenRoot(dir)
-	if err != nil {
-		return "", err
+// walkDeb calls visit for each entry of a Debian package's files, in order, with
+// a reader of its content; names are as in the archive and unchecked. It stops at
+// visit's first error and returns it. Nothing of the package is run, and no dpkg
+// is needed: hosts that have none can import packages too.
+func walkDeb(deb io.Reader, visit func(*tar.Header, io.Reader) error) error {
+	magic := make([]byte, len(debMagic))
+	if _, err := io.ReadFull(deb, magic); err != nil || string(magic) != debMagic {
+		return errors.New("it is no Debian package")
 	}
-	defer func() { _ = root.Close() }()
-	u := &unpacker{root: root}
-	if err := apt.Walk(ctx, deb, u.visit); err != nil {
-		return "", fmt.Errorf("unpack the kernel package: %w", err)
-	}
-	if u.release == "" {
-		return "", banger.Errorf(banger.KindInvalid, "%s has no /boot/vmlinuz-*: it is not a kernel package", path.Base(deb))
-	}
-	if _, err := root.Stat(path.Join(unpackedModules, u.release)); err != nil {
-		return "", banger.Errorf(banger.KindInvalid, "%s has no modules for its kernel %s", path.Base(deb), u.release)
-	}
-	return u.release, nil
-}
-
-type unpacker struct {
-	root    *os.Root // nothing is written outside it, whatever the names say
-	release string
-	entries int
-	bytes   int64
-}
-
-func (u *unpacker) visit(h *tar.Header, content io.Reader) error {
-	if u.entries++; u.entries > maxDebEntries {
-		return fmt.Errorf("it has more than %d entries", maxDebEntries)
-	}
-	name := path.Clean("/" + h.Name)
-	to, ok := target(name)
-	if !ok {
-		return nil
-	}
-	switch h.Typeflag {
-	case tar.TypeDir:
-		return u.root.MkdirAll(to, 0o755)
-	case tar.TypeReg:
-	default:
-		return nil // build and source are links to headers that are not there
-	}
-	if u.bytes += h.Size; u.bytes > maxDebBytes {
-		return fmt.Errorf("it unpacks to more than %d bytes", int64(maxDebBytes))
-	}
-	if to == unpackedImage {
-		if u.release != "" {
-			return errors.New("it has two kernels")
+	for {
+		name, size, err := nextMember(deb)
+		if errors.Is(err, io.EOF) {
+			return errors.New("it is no Debian package: it has no data.tar")
 		}
-		u.release = strings.TrimPrefix(name, "/boot/vmlinuz-")
+		if err != nil {
+			return err
+		}
+		content := io.LimitReader(deb, size)
+		if strings.HasPrefix(name, "data.tar") {
+			return walkTar(bufio.NewReader(content), visit)
+		}
+		if n, err := io.Copy(io.Discard, io.LimitReader(deb, size+size%2)); err != nil || n < size {
+			return errors.Join(errCut, err)
+		}
 	}
-	return u.write(to, content)
 }
 
-func (u *unpacker) write(to string, content io.Reader) error {
-	if err := u.root.MkdirAll(path.Dir(to), 0o755); err != nil {
-		return err
+const debMagic = "!<arch>\n" // of any ar archive
+
+var errCut = errors.New("it is cut off")
+
+// nextMember reads the header of a member of an ar archive: name, four numbers
+// that are of no interest, size, and two bytes.
+func nextMember(r io.Reader) (name string, size int64, err error) {
+	header := make([]byte, 60)
+	switch _, err := io.ReadFull(r, header); {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "", 0, errCut
+	case err != nil:
+		return "", 0, err
 	}
-	f, err := u.root.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o644)
-	if errors.Is(err, fs.ErrExist) {
-		return fmt.Errorf("it has %s twice", to)
+	unsigned, err := strconv.ParseUint(strings.TrimRight(string(header[48:58]), " "), 10, 63)
+	if err != nil || string(header[58:]) != "`\n" {
+		return "", 0, errors.New("it is no Debian package: the header of a member is damaged")
 	}
+	return strings.TrimRight(string(header[:16]), "/ "), int64(unsigned), nil
+}
+
+// walkTar is walkDeb for a tar, which may be compressed.
+func walkTar(r *bufio.Reader, visit func(*tar.Header, io.Reader) error) error {
+	plain, err := plainTar(r)
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(f, content)
-	return errors.Join(err, f.Close())
-}
-
-// target is where a file of the package goes, if anywhere.
-func target(name string) (to string, ok bool) {
-	for _, prefix := range []string{"/lib/modules/", "/usr/lib/modules/"} {
-		if rest, ok := strings.CutPrefix(name, prefix); ok && rest != "" {
-			return path.Join(unpackedModules, rest), true
+	defer func() { _ = plain.Close() }()
+	archive := tar.NewReader(&capped{plain, maxPackageTar})
+	for {
+		h, err := archive.Next()
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := visit(h, archive); err != nil {
+			return err
 		}
 	}
-	switch {
-	case strings.HasPrefix(name, "/boot/vmlinuz-") && !strings.Contains(name[len("/boot/vmlinuz-"):], "/"):
-		return unpackedImage, true
-	case strings.HasPrefix(name, "/boot/config-") && !strings.Contains(name[len("/boot/config-"):], "/"):
-		return unpackedConfig, true
+}
+
+// plainTar decompresses what does not begin as a tar does.
+func plainTar(r *bufio.Reader) (io.ReadCloser, error) {
+	head, err := r.Peek(262)
+	if err == nil && string(head[257:262]) == "ustar" {
+		return io.NopCloser(r), nil
 	}
-	return "", false
+	return decompressor(detectCompression(head), r)
+}
+
+// capped is a reader that fails where there is more than left.
+type capped struct {
+	r    io.Reader
+	left int64
+}
+
+func (c *capped) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	if c.left -= int64(n); c.left < 0 {
+		return 0, fmt.Errorf("it unpacks to more than %d bytes", int64(maxPackageBytes))
+	}
+	return n, err
 }

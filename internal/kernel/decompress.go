@@ -8,11 +8,10 @@ import (
 	"fmt"
 	"io"
 	"path"
-	"strings"
 
 	"github.com/klauspost/compress/zstd"
 	"github.com/pierrec/lz4/v4"
-	"github.com/ulikunitz/xz"
+	"github.com/therootcompany/xz"
 	"github.com/ulikunitz/xz/lzma"
 )
 
@@ -54,7 +53,7 @@ func detectCompression(b []byte) compression {
 	return compressionUnknown
 }
 
-// maxWindow bounds what a zstd or lzma stream may make its decoder allocate; the
+// maxWindow bounds what a zstd, xz or lzma stream may make its decoder allocate; the
 // kernel's build uses windows of up to 128 MiB (zstd -22 --ultra).
 const maxWindow = 128 << 20
 
@@ -72,8 +71,12 @@ func decompressor(c compression, r io.Reader) (io.ReadCloser, error) {
 		z.Multistream(false)
 		return z, nil
 	case compressionXZ:
-		z, err := xz.ReaderConfig{SingleStream: true}.NewReader(r)
-		return xzReader{z}, xzError(err)
+		z, err := xz.NewReader(r, maxWindow)
+		if err != nil {
+			return nil, err
+		}
+		z.Multistream(false)
+		return io.NopCloser(z), nil
 	case compressionLZMA:
 		z, err := lzma.ReaderConfig{DictCap: maxWindow}.NewReader(r)
 		if err != nil {
@@ -94,23 +97,6 @@ func decompressor(c compression, r io.Reader) (io.ReadCloser, error) {
 		return nil, errors.New("lzo compression is not supported; build the kernel with CONFIG_KERNEL_ZSTD")
 	}
 	return nil, errors.New("its compression is none of gzip, xz, lzma, bzip2, lz4, zstd or none")
-}
-
-// xzReader explains the one feature of xz that the library lacks.
-type xzReader struct{ r io.Reader }
-
-func (x xzReader) Read(p []byte) (int, error) {
-	n, err := x.r.Read(p)
-	return n, xzError(err)
-}
-
-func (x xzReader) Close() error { return nil }
-
-func xzError(err error) error {
-	if err != nil && strings.Contains(err.Error(), "filter") {
-		return fmt.Errorf("xz with a filter such as x86 BCJ is not supported; build the kernel with CONFIG_KERNEL_ZSTD: %w", err)
-	}
-	return err
 }
 
 // maxModule bounds one unpacked module; Debian's largest is 11 MB.

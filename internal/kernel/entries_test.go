@@ -9,8 +9,8 @@ import (
 )
 
 func TestAKernelIsRemovedUnlessAVMNeedsIt(t *testing.T) {
-	needTools(t, "dpkg-deb", "mke2fs")
-	cache, a := t.TempDir(), &archive{release: "6.1"}
+	needTools(t, "mke2fs")
+	cache, a := t.TempDir(), &fakeArchive{release: "6.1"}
 	old := pulled(t, testStore(t, cache, a, "agent"))
 	s := testStore(t, cache, a, "newer agent")
 	now := pulled(t, s)

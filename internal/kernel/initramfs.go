@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -59,12 +60,11 @@ func bootModuleFiles(base, release string) ([]string, error) {
 		return nil, err
 	}
 	defer func() { _ = dep.Close() }()
-	builtin, err := os.Open(filepath.Join(base, "modules.builtin"))
-	if err != nil {
+	builtin, err := os.ReadFile(filepath.Join(base, "modules.builtin"))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // not all who install modules have it
 		return nil, err
 	}
-	defer func() { _ = builtin.Close() }()
-	index, err := readModuleIndex(release, dep, builtin)
+	index, err := readModuleIndex(release, dep, bytes.NewReader(builtin))
 	if err != nil {
 		return nil, err
 	}
@@ -105,11 +105,4 @@ func writeFile(file string, write func(io.Writer) error) error {
 		err = f.Sync()
 	}
 	return errors.Join(err, f.Close())
-}
-
-func writeBytes(file string, data []byte) error {
-	return writeFile(file, func(w io.Writer) error {
-		_, err := io.Copy(w, bytes.NewReader(data))
-		return err
-	})
 }

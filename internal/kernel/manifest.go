@@ -6,11 +6,9 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"banger.dev/banger"
-	"banger.dev/banger/internal/replace"
 )
 
 // Names in a kernel's directory.
@@ -30,9 +28,10 @@ type manifest struct {
 	Digest      string           `json:"digest"` // sha256:<64 hex>
 	Release     string           `json:"release"`
 	Source      string           `json:"source"`
-	Package     string           `json:"package"`
-	Version     string           `json:"version"`
-	DebSHA256   string           `json:"deb_sha256"`
+	Package     string           `json:"package,omitempty"` // of what was pulled
+	Version     string           `json:"version,omitempty"`
+	DebSHA256   string           `json:"deb_sha256"`        // of the source, which need not be one .deb
+	Modules     int              `json:"modules,omitempty"` // how many; earlier bangers did not say
 	AgentSHA256 string           `json:"agent_sha256"`
 	Created     time.Time        `json:"created"`
 	Sizes       map[string]int64 `json:"sizes"` // of the other files, in bytes
@@ -59,62 +58,9 @@ func (s *Store) open(name string) (banger.Kernel, manifest, error) {
 		}
 	}
 	return banger.Kernel{
-		Digest: m.Digest, Release: m.Release, Source: m.Source, Created: m.Created,
+		Digest: m.Digest, Release: m.Release, Source: m.Source, SourceDigest: "sha256:" + m.DebSHA256, ModuleCount: m.Modules, Created: m.Created,
 		VMLinux: filepath.Join(dir, fileVMLinux), Initramfs: filepath.Join(dir, fileInitramfs), Modules: filepath.Join(dir, fileModules),
 	}, m, nil
-}
-
-// sibling finds a kernel of this builder made of the same package with another agent.
-func (s *Store) sibling(debSHA256 string) (manifest, bool) {
-	entries, _ := os.ReadDir(s.dir)
-	for _, e := range entries {
-		if len(e.Name()) != 64 {
-			continue
-		}
-		if _, m, err := s.open(e.Name()); err == nil && m.Format == format && m.DebSHA256 == debSHA256 {
-			return m, true
-		}
-	}
-	return manifest{}, false
-}
-
-// ref is refs/debian-<suite>.json: the package that was the newest when the
-// archive was last asked.
-type ref struct {
-	Package   string    `json:"package"`
-	Version   string    `json:"version"`
-	DebSHA256 string    `json:"deb_sha256"`
-	Resolved  time.Time `json:"resolved"`
-}
-
-func (s *Store) refName() string { return "debian-" + s.apt.Suite() }
-
-func (s *Store) refFile() string {
-	return filepath.Join(s.dir, "refs", s.refName()+".json")
-}
-
-func (s *Store) readRef() (ref, error) {
-	var r ref
-	err := readJSON(s.refFile(), &r)
-	if err == nil && len(r.DebSHA256) != 64 {
-		err = errors.New(s.refFile() + " has no sha256")
-	}
-	return r, err
-}
-
-// writeRef replaces the ref. Its lock is held.
-func (s *Store) writeRef(r ref) error {
-	if err := os.MkdirAll(filepath.Dir(s.refFile()), 0o755); err != nil {
-		return err
-	}
-	data, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	if err := replace.File(s.refFile(), append(data, '\n'), 0o644); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(s.refFile()))
 }
 
 // maxJSON bounds the two files.
@@ -144,9 +90,4 @@ func syncDir(dir string) error {
 		return err
 	}
 	return errors.Join(d.Sync(), d.Close())
-}
-
-// sourceOf says for people where a package came from.
-func sourceOf(suite string, r ref) string {
-	return strings.Join([]string{"debian", suite, r.Package, r.Version}, " ")
 }

@@ -2,6 +2,7 @@ package kernel
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -10,6 +11,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,22 +20,25 @@ import (
 	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/apt"
+	"banger.dev/banger/internal/du"
 	"banger.dev/banger/internal/kernel/kerneltest"
 	"banger.dev/banger/internal/paths"
 )
 
-// archive is a Debian archive with one kernel, whose release can change. It
+// fakeArchive is a Debian archive with one kernel, whose release can change. It
 // keeps what was downloaded in dir.
-type archive struct {
+type fakeArchive struct {
 	dir, release string
+	meta         string // the package that depends on the kernel; Debian's otherwise
+	split        bool   // the modules have a package of their own
 	down         bool
 	updates      int
 	downloads    int
 }
 
-func (a *archive) Suite() string { return "trixie" }
+func (a *fakeArchive) Suite() string { return "trixie" }
 
-func (a *archive) Update(context.Context, banger.ProgressFunc) error {
+func (a *fakeArchive) Update(context.Context, banger.ProgressFunc) error {
 	if a.down {
 		return banger.Errorf(banger.KindUnavailable, "the mirror cannot be reached")
 	}
@@ -41,22 +46,37 @@ func (a *archive) Update(context.Context, banger.ProgressFunc) error {
 	return nil
 }
 
-func (a *archive) Latest(_ context.Context, name string) (apt.Package, error) {
-	if name == metaPackage {
+func (a *fakeArchive) Latest(_ context.Context, name string) (apt.Package, error) {
+	if name == cmp.Or(a.meta, DefaultRelease().meta()) {
 		return apt.Package{Name: name, Version: "1", Depends: []string{"linux-base", "linux-image-" + a.release}}, nil
 	}
-	sum := sha256.Sum256(kerneltest.KernelDeb(a.release))
-	return apt.Package{Name: name, Version: a.release + "-1", SHA256: hex.EncodeToString(sum[:])}, nil
+	p := apt.Package{Name: name, Version: a.release + "-1", Depends: []string{"kmod"}}
+	if a.split && strings.HasPrefix(name, "linux-image-") {
+		p.Depends = append(p.Depends, "linux-modules-"+a.release)
+	}
+	sum := sha256.Sum256(a.deb(name))
+	p.SHA256 = hex.EncodeToString(sum[:])
+	return p, nil
 }
 
-func (a *archive) Download(_ context.Context, p apt.Package, report banger.ProgressFunc) (string, error) {
+// deb is a package of the archive.
+func (a *fakeArchive) deb(name string) []byte {
+	all := kerneltest.KernelFiles(a.release)
+	if !a.split {
+		return kerneltest.Deb(all)
+	}
+	modules := strings.HasPrefix(name, "linux-modules-")
+	return kerneltest.Deb(slices.DeleteFunc(all, func(f kerneltest.File) bool { return strings.Contains(f.Name, "vmlinuz") == modules }))
+}
+
+func (a *fakeArchive) Download(_ context.Context, p apt.Package, report banger.ProgressFunc) (string, error) {
 	a.downloads++
 	report.Report(banger.Progress{Stage: "apt", Message: "download " + p.Name, Bytes: true})
 	file := filepath.Join(a.dir, p.Name+".deb")
-	return file, os.WriteFile(file, kerneltest.KernelDeb(a.release), 0o644)
+	return file, os.WriteFile(file, a.deb(p.Name), 0o644)
 }
 
-func testStore(t *testing.T, cache string, a *archive, agent string) *Store {
+func testStore(t *testing.T, cache string, a *fakeArchive, agent string) *Store {
 	t.Helper()
 	if a.dir == "" {
 		a.dir = t.TempDir()
@@ -66,7 +86,7 @@ func testStore(t *testing.T, cache string, a *archive, agent string) *Store {
 
 func pulled(t *testing.T, s *Store) banger.Kernel {
 	t.Helper()
-	needTools(t, "dpkg-deb", "mke2fs")
+	needTools(t, "mke2fs")
 	k, err := s.Default(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -111,10 +131,10 @@ func initramfs(t *testing.T, file string) map[string]string {
 
 func TestPullMakesAKernel(t *testing.T) {
 	cache := t.TempDir()
-	a := &archive{release: "6.1"}
+	a := &fakeArchive{release: "6.1"}
 	s := testStore(t, cache, a, "agent")
 	var stages []string
-	needTools(t, "dpkg-deb", "mke2fs")
+	needTools(t, "mke2fs")
 	k, err := s.Default(t.Context(), func(p banger.Progress) { stages = append(stages, p.Stage) })
 	if err != nil {
 		t.Fatal(err)
@@ -159,8 +179,8 @@ func TestPullMakesAKernel(t *testing.T) {
 
 func TestDefaultNeedsNoNetworkAfterTheFirstPull(t *testing.T) {
 	cache := t.TempDir()
-	first := pulled(t, testStore(t, cache, &archive{release: "6.1"}, "agent"))
-	offline := &archive{release: "6.2", down: true}
+	first := pulled(t, testStore(t, cache, &fakeArchive{release: "6.1"}, "agent"))
+	offline := &fakeArchive{release: "6.2", down: true}
 	again, err := testStore(t, cache, offline, "agent").Default(t.Context(), func(p banger.Progress) { t.Errorf("reported %+v", p) })
 	if err != nil || again != first {
 		t.Errorf("got %+v, %v", again, err)
@@ -169,8 +189,8 @@ func TestDefaultNeedsNoNetworkAfterTheFirstPull(t *testing.T) {
 
 func TestNewAgentSharesAllButTheInitramfs(t *testing.T) {
 	cache := t.TempDir()
-	old := pulled(t, testStore(t, cache, &archive{release: "6.1"}, "agent 1"))
-	offline := &archive{down: true}
+	old := pulled(t, testStore(t, cache, &fakeArchive{release: "6.1"}, "agent 1"))
+	offline := &fakeArchive{down: true}
 	fresh, err := testStore(t, cache, offline, "agent 2").Default(t.Context(), nil)
 	if err != nil {
 		t.Fatal(err)
@@ -196,21 +216,23 @@ func TestNewAgentSharesAllButTheInitramfs(t *testing.T) {
 func TestTheSSHServerLiesBehindTheModules(t *testing.T) {
 	cache := t.TempDir()
 	with := func(server string) banger.Kernel {
-		s := New(paths.Layout{Cache: cache}, &archive{release: "6.1"}, NewAgent([]byte("agent")).WithSSH([]byte(server)), slog.New(slog.DiscardHandler))
+		s := New(paths.Layout{Cache: cache}, &fakeArchive{release: "6.1"}, NewAgent([]byte("agent")).WithSSH([]byte(server)), slog.New(slog.DiscardHandler))
 		return pulled(t, s)
 	}
-	bare := pulled(t, testStore(t, cache, &archive{release: "6.1"}, "agent"))
-	fileSystem, err := os.ReadFile(bare.Modules)
-	if err != nil {
-		t.Fatal(err)
-	}
+	bare := pulled(t, testStore(t, cache, &fakeArchive{release: "6.1"}, "agent"))
+	fileSystem := head(t, bare.Modules)
 	for _, server := range []string{"server 1", "a second server"} {
 		k := with(server)
-		disk, err := os.ReadFile(k.Modules)
+		disk, err := os.Open(k.Modules)
 		if err != nil {
 			t.Fatal(err)
 		}
-		found, err := wire.FindServer(bytes.NewReader(disk), int64(len(disk)))
+		defer func() { _ = disk.Close() }()
+		info, err := disk.Stat()
+		if err != nil {
+			t.Fatal(err)
+		}
+		found, err := wire.FindServer(disk, info.Size())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -218,52 +240,70 @@ func TestTheSSHServerLiesBehindTheModules(t *testing.T) {
 		if err != nil || string(got) != server || k.Digest == bare.Digest {
 			t.Errorf("%q, %v", got, err)
 		}
-		if !bytes.HasPrefix(disk, fileSystem) {
+		if !bytes.Equal(head(t, k.Modules), fileSystem) {
 			t.Error("the file system is another")
 		}
+		if used, err := new(du.Counter).Tree(k.Modules); err != nil || used > 4*banger.MiB {
+			t.Errorf("the disk takes %s, %v", used, err)
+		}
 	}
-	if again, err := os.ReadFile(bare.Modules); err != nil || !bytes.Equal(again, fileSystem) {
-		t.Errorf("the first kernel's disk has changed: %v", err)
+	if !bytes.Equal(head(t, bare.Modules), fileSystem) {
+		t.Error("the first kernel's disk has changed")
 	}
+}
+
+// head is the part of a modules disk that has something in it.
+func head(t *testing.T, disk string) []byte {
+	t.Helper()
+	f, err := os.Open(disk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	content, err := io.ReadAll(io.LimitReader(f, 16<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
 }
 
 func TestPullFindsANewerKernel(t *testing.T) {
 	cache := t.TempDir()
-	a := &archive{release: "6.1"}
+	a := &fakeArchive{release: "6.1"}
 	s := testStore(t, cache, a, "agent")
 	old := pulled(t, s)
 	a.release = "6.2"
 	if k, err := s.Default(t.Context(), nil); err != nil || k != old {
 		t.Errorf("default after a release: %+v, %v; want the cached one", k, err)
 	}
-	fresh, err := s.Pull(t.Context(), nil)
-	if err != nil || fresh.Release != "6.2" {
+	fresh, changed, err := s.Pull(t.Context(), "debian", nil)
+	if err != nil || !changed || fresh.Release != "6.2" {
 		t.Fatalf("pull: %+v, %v", fresh, err)
 	}
 	if k, err := s.Default(t.Context(), nil); err != nil || k != fresh {
 		t.Errorf("default after a pull: %+v, %v", k, err)
 	}
-	if _, err := s.Pull(t.Context(), nil); err != nil || a.downloads != 2 {
+	if _, changed, err := s.Pull(t.Context(), "debian:trixie", nil); err != nil || changed || a.downloads != 2 {
 		t.Errorf("pull of what is there: %v, %d downloads", err, a.downloads)
 	}
 	list, err := s.List(t.Context())
-	if err != nil || len(list) != 2 || list[0] != fresh || list[1] != old {
+	if err != nil || len(list) != 2 || list[0] != fresh || list[1].Digest != old.Digest || list[1].Name != "" {
 		t.Errorf("list: %+v, %v", list, err)
 	}
 }
 
 func TestGet(t *testing.T) {
 	cache := t.TempDir()
-	s := testStore(t, cache, &archive{release: "6.1"}, "agent 1")
+	s := testStore(t, cache, &fakeArchive{release: "6.1"}, "agent 1")
 	old := pulled(t, s)
-	fresh := pulled(t, testStore(t, cache, &archive{release: "6.1"}, "agent 2"))
+	fresh := pulled(t, testStore(t, cache, &fakeArchive{release: "6.1"}, "agent 2"))
 	hex := paths.DigestDir(old.Digest)
 	for _, ref := range []string{old.Digest, hex, hex[:12], "sha256:" + hex[:12]} {
-		if k, err := s.Get(t.Context(), ref); err != nil || k != old {
+		if k, err := s.Get(t.Context(), ref); err != nil || k.Digest != old.Digest {
 			t.Errorf("%s: %+v, %v", ref, k, err)
 		}
 	}
-	if k, err := s.Get(t.Context(), "6.1"); err != nil || k != fresh {
+	if k, err := s.Get(t.Context(), "6.1"); err != nil || k.Digest != fresh.Digest {
 		t.Errorf("by release: %+v, %v; want the newest", k, err)
 	}
 	for _, ref := range []string{"", "6.9", hex[:3], "../" + hex, strings.Repeat("0", 64), "sha256:" + strings.Repeat("0", 64), "abcdef012345", "/etc"} {
@@ -272,7 +312,7 @@ func TestGet(t *testing.T) {
 			t.Errorf("%q: %v", ref, err)
 		}
 	}
-	empty := testStore(t, t.TempDir(), &archive{}, "agent")
+	empty := testStore(t, t.TempDir(), &fakeArchive{}, "agent")
 	if _, err := empty.Get(t.Context(), "6.1"); banger.KindOf(err) != banger.KindNotFound {
 		t.Errorf("in an empty store: %v", err)
 	}
@@ -290,7 +330,7 @@ func TestDamagedKernelIsMadeAgain(t *testing.T) {
 		},
 	} {
 		cache := t.TempDir()
-		a := &archive{release: "6.1"}
+		a := &fakeArchive{release: "6.1"}
 		s := testStore(t, cache, a, "agent")
 		k := pulled(t, s)
 		if err := damage(k); err != nil {
@@ -330,8 +370,7 @@ func onlyKernels(t *testing.T, s *Store, n int) {
 }
 
 func TestFailedBuildLeavesNothing(t *testing.T) {
-	needTools(t, "dpkg-deb")
-	a := &archive{release: "6.1"}
+	a := &fakeArchive{release: "6.1"}
 	s := testStore(t, t.TempDir(), a, "agent")
 	ctx, cancel := context.WithCancel(t.Context())
 	_, err := s.Default(ctx, func(p banger.Progress) {
@@ -346,7 +385,7 @@ func TestFailedBuildLeavesNothing(t *testing.T) {
 }
 
 func TestUnreachableArchive(t *testing.T) {
-	_, err := testStore(t, t.TempDir(), &archive{down: true}, "agent").Default(t.Context(), nil)
+	_, err := testStore(t, t.TempDir(), &fakeArchive{down: true}, "agent").Default(t.Context(), nil)
 	if banger.KindOf(err) != banger.KindUnavailable {
 		t.Errorf("got %v", err)
 	}

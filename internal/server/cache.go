@@ -2,12 +2,10 @@ package server
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
 	"strings"
-	"time"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
@@ -34,12 +32,6 @@ type Images interface {
 	Import(ctx context.Context, name string, archive io.Reader, report banger.ProgressFunc) (banger.Image, error)
 }
 
-// Kernels is what the server says of the kernels in the cache.
-type Kernels interface {
-	// List is every kernel that is whole, the newest first.
-	List(ctx context.Context) ([]banger.Kernel, error)
-}
-
 func (s *Server) listImages(ctx context.Context, _ *struct{}) (*body[[]banger.Image], error) {
 	images, err := s.Images.List(ctx)
 	if err != nil {
@@ -54,14 +46,6 @@ func (s *Server) catalog(ctx context.Context, _ *struct{}) (*body[[]banger.Catal
 		return nil, err
 	}
 	return &body[[]banger.CatalogImage]{append([]banger.CatalogImage{}, entries...)}, nil
-}
-
-func (s *Server) listKernels(ctx context.Context, _ *struct{}) (*body[[]banger.Kernel], error) {
-	kernels, err := s.Kernels.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return &body[[]banger.Kernel]{append([]banger.Kernel{}, kernels...)}, nil
 }
 
 type lookupInput struct {
@@ -110,31 +94,8 @@ func (s *Server) pullImage(ctx context.Context, in *pullInput) (*body[api.Operat
 	return &body[api.Operation]{view(op.Snapshot())}, nil
 }
 
-// lingerTimeout is how long a client may take to read why its archive is refused.
-const lingerTimeout = 5 * time.Second
-
-// importImage makes an image of the request's body, which ends with the client
-// and with the server.
 func (s *Server) importImage(w http.ResponseWriter, r *http.Request) {
-	ctx, cancel := s.untilClosing(r.Context())
-	defer cancel()
-	control := http.NewResponseController(w)
-	_ = control.EnableFullDuplex() // or else a refusal waits for the rest of the body
-	stop := context.AfterFunc(ctx, func() { _ = control.SetReadDeadline(time.Now()) })
-	img, err := s.Images.Import(ctx, r.URL.Query().Get("name"), r.Body, nil)
-	stop()
-	if err == nil {
-		w.Header().Set("Content-Type", "application/json")
-		_ = json.NewEncoder(w).Encode(img) // the client is gone
-		return
-	}
-	if s.streams.Err() != nil {
-		err = banger.Errorf(banger.KindUnavailable, "the daemon was stopped while it imported the image, of which nothing is left: %w", err).
-			WithNext("the same again")
-	}
-	writeError(w, err)
-	_ = control.Flush()
-	// A connection that is closed with something unread loses the reply.
-	_ = control.SetReadDeadline(time.Now().Add(lingerTimeout))
-	_, _ = io.Copy(io.Discard, r.Body)
+	s.receive(w, r, "image", func(ctx context.Context, name string, archive io.Reader) (any, error) {
+		return s.Images.Import(ctx, name, archive, nil)
+	})
 }

@@ -74,7 +74,7 @@ func (s *Server) recovered(ctx context.Context, w *recorder) {
 // bound by the deadline for it: one that is still set when the body has been
 // read would cancel the request's context.
 func readBody(w http.ResponseWriter, r *http.Request) error {
-	if r.ContentLength == 0 || r.URL.Path == api.RouteImageImport { // that one is a stream
+	if r.ContentLength == 0 || r.URL.Path == api.RouteImageImport || r.URL.Path == api.RouteKernelImport { // those are streams
 		return nil
 	}
 	control := http.NewResponseController(w)

@@ -233,7 +233,7 @@ func view(s operation.Snapshot[Result]) api.Operation {
 		v.Ended = &s.Ended
 	}
 	if s.Status == operation.Done {
-		if v.Image = s.Result.Image; v.Image == nil {
+		if v.Image, v.Kernel = s.Result.Image, s.Result.Kernel; v.Image == nil && v.Kernel == nil {
 			detail := tidyDetail(s.Result.Detail)
 			v.Result, v.Target = &detail, detail.Name // the daemon may have chosen the name
 		}

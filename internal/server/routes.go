@@ -63,7 +63,10 @@ func (s *Server) routes(mux *http.ServeMux, h huma.API) {
 	handle(d, route{http.MethodGet, api.RouteImageCatalog, "image-catalog", "The images that can be had by a name of their own", 200}, s.catalog)
 	handle(d, route{http.MethodGet, api.RouteImageLookup, "lookup-image", "What a name of an image stands for", 200}, s.lookupImage)
 	handle(d, route{http.MethodPost, api.RouteImagePull, "pull-image", "Get the newest image of a name", 202}, s.pullImage)
-	handle(d, route{http.MethodGet, api.RouteKernels, "list-kernels", "The kernels in the cache", 200}, s.listKernels)
+	handle(d, route{http.MethodGet, api.RouteKernels, "list-kernels", "The kernels in the cache, and who uses them", 200}, s.listKernels)
+	handle(d, route{http.MethodDelete, api.RouteKernels, "delete-kernel", "Take a name of a kernel away, and with the last one the kernel", 200}, s.deleteKernel)
+	handle(d, route{http.MethodGet, api.RouteKernelLookup, "lookup-kernel", "The kernel that a name stands for", 200}, s.lookupKernel)
+	handle(d, route{http.MethodPost, api.RouteKernelPull, "pull-kernel", "Get the newest kernel of a distribution's release", 202}, s.pullKernel)
 	handle(d, route{http.MethodGet, api.RouteDoctor, "examine", "What is missing or left over in this home", 200}, s.examine)
 	handle(d, route{http.MethodPost, api.RouteDoctor, "fix", "Remove what is left over in this home", 200}, s.fix)
 	handle(d, route{http.MethodGet, api.RouteUsage, "usage", "What the home and its cache take on disk", 200}, s.usage)
@@ -75,6 +78,9 @@ func (s *Server) routes(mux *http.ServeMux, h huma.API) {
 	raw(d, mux, route{http.MethodPost, api.RouteImageImport, "import-image",
 		"Make an image of an archive of one, or of a tar of a root; query: name; the archive is the body", 200},
 		s.importImage, "application/json", h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[banger.Image](), true, ""))
+	raw(d, mux, route{http.MethodPost, api.RouteKernelImport, "import-kernel",
+		"Make a kernel of a package, or of a tar of one; query: name; the package is the body", 200},
+		s.importKernel, "application/json", h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[banger.Kernel](), true, ""))
 	raw(d, mux, route{http.MethodGet, api.RouteOperationEvents, "watch-operation",
 		"The operation now and after each change, one JSON object a line, until it has ended", 200},
 		s.watchOperation, "application/x-ndjson", operation, "id")

@@ -34,7 +34,8 @@ const (
 // Result is what an operation of this server comes to.
 type Result struct {
 	Detail  banger.Detail
-	Image   *banger.Image // of a pull, which has no detail
+	Image   *banger.Image  // of a pull, which has no detail
+	Kernel  *banger.Kernel // the same
 	Outcome lifecycle.Outcome
 }
 

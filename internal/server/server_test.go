@@ -66,9 +66,11 @@ var (
 		Name: "debian", Digest: "sha256:1", Source: "Debian", RootFS: "/c/rootfs.ext4", Size: 1, Architecture: "amd64", Init: "/sbin/init",
 		Env: []string{"A=b"}, Workdir: "/w", User: "u", Entrypoint: []string{"e"}, Cmd: []string{"c"}, Kernel: "k",
 	}}
-	kernels = servertest.Kernels{{Digest: "sha256:2", Release: "6.1.0", Source: "Debian", VMLinux: "/c/vmlinux", Initramfs: "/c/i", Modules: "/c/m"}}
-	taken   = servertest.Space{{Kind: "vm", Name: "box", Path: "/s/vms/1", Bytes: 5, Parts: map[string]banger.Bytes{"system": 5}}}
-	strays  = servertest.Doctor{{Kind: banger.StrayDirectory, What: "/s/vms/1", Reason: "no row", Bytes: 1, Error: "in use", Next: "rm -r /s/vms/1"}}
+	kernels = servertest.Kernels{
+		{Name: "debian-trixie", Default: true, Digest: servertest.KernelDigest, SourceDigest: "sha256:3", Release: "6.1.0", Source: "Debian", VMLinux: "/c/vmlinux", Initramfs: "/c/i", Modules: "/c/m"},
+	}
+	taken  = servertest.Space{{Kind: "vm", Name: "box", Path: "/s/vms/1", Bytes: 5, Parts: map[string]banger.Bytes{"system": 5}}}
+	strays = servertest.Doctor{{Kind: banger.StrayDirectory, What: "/s/vms/1", Reason: "no row", Bytes: 1, Error: "in use", Next: "rm -r /s/vms/1"}}
 )
 
 func newWorld(t *testing.T, vms *servertest.VMs) *world {
@@ -352,7 +354,7 @@ func TestCache(t *testing.T) {
 	if all := get[[]banger.Image](w, "GET", api.RouteImages, "", 200); len(all) != 1 || all[0].Name != "debian" {
 		t.Errorf("%+v", all)
 	}
-	if all := get[[]banger.Kernel](w, "GET", api.RouteKernels, "", 200); len(all) != 1 || all[0].Release != "6.1.0" {
+	if all := get[[]banger.KernelDetail](w, "GET", api.RouteKernels, "", 200); len(all) != 1 || all[0].Release != "6.1.0" {
 		t.Errorf("%+v", all)
 	}
 	w.srv.Images, w.srv.Kernels = servertest.Images(nil), servertest.Kernels(nil)
@@ -551,7 +553,10 @@ func documented() map[string]string {
 		api.RouteImageLookup:     "get",
 		api.RouteImagePull:       "post",
 		api.RouteImageImport:     "post",
-		api.RouteKernels:         "get",
+		api.RouteKernels:         "get delete",
+		api.RouteKernelLookup:    "get",
+		api.RouteKernelPull:      "post",
+		api.RouteKernelImport:    "post",
 		api.RouteOpenAPI:         "get",
 		api.RouteOperations:      "get",
 		api.RouteStats:           "get",
@@ -694,6 +699,47 @@ func TestPullImage(t *testing.T) {
 	if found := get[api.ImageLookup](w, "GET", api.RouteImageLookup+"?ref=absent", "", 200); found.Image != nil || len(found.Hosts) != 1 {
 		t.Errorf("%+v", found)
 	}
+}
+
+// A pull of a kernel is an operation that comes to a kernel.
+func TestPullKernel(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{})
+	pull := func(release string) api.Operation {
+		return w.follow(get[api.Operation](w, "POST", api.RouteKernelPull, `{"release":"`+release+`"}`, 202))
+	}
+	op := pull("debian-trixie")
+	if op.Status != api.OperationDone || op.Kind != "kernel pull" || op.Kernel == nil || op.Kernel.Release != "6.1.0" || op.Result != nil || op.Image != nil || !op.Changed {
+		t.Errorf("%+v", op)
+	}
+	if op := pull("absent"); op.Status != api.OperationFailed || op.Error.Kind != banger.KindNotFound || op.Kernel != nil {
+		t.Errorf("%+v", op)
+	}
+}
+
+// What a name of a kernel stands for, which VMs and images use it, and that it
+// then stays: with another name of it only for those that were given this one.
+func TestKernelsInUse(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{})
+	other := kernels[0]
+	other.Name, other.Default = "mine", false
+	w.srv.Kernels = append(servertest.Kernels{other}, kernels...)
+	w.srv.Images = servertest.Images{{Name: "own", Kernel: "mine"}, {Name: "plain"}}
+	w.create(`{"name":"box","spec":{"kernel":"mine"}}`)
+	w.create(`{"name":"other","spec":{}}`)
+	k := get[banger.KernelDetail](w, "GET", api.RouteKernelLookup+"?ref=mine", "", 200)
+	if strings.Join(k.VMs, " ") != "box other" || strings.Join(k.Images, " ") != "own" || k.Size != 30*banger.MiB {
+		t.Errorf("%+v", k)
+	}
+	if e := get[api.ErrorReply](w, "DELETE", api.RouteKernels+"?ref=mine", "", 409).Error; e.Message != "the kernel mine is needed by box" || e.Next != "banger vm set --kernel OTHER box" {
+		t.Errorf("%+v", e)
+	}
+	get[banger.Kernel](w, "DELETE", api.RouteKernels+"?ref=debian-trixie", "", 200)
+	w.srv.Kernels = kernels
+	if e := get[api.ErrorReply](w, "DELETE", api.RouteKernels+"?ref=debian-trixie", "", 409).Error; e.Message != "the kernel debian-trixie is needed by box, other" {
+		t.Errorf("%+v", e)
+	}
+	get[api.ErrorReply](w, "DELETE", api.RouteKernels+"?ref=absent", "", 404)
+	get[api.ErrorReply](w, "GET", api.RouteKernelLookup+"?ref=absent", "", 404)
 }
 
 // An image that cannot go names the VMs that need it.

@@ -1,6 +1,5 @@
 // Package ext4 makes ext4 file systems in files, without root and without
-// mounting anything: empty, from a directory, from a tar, from the layers of an
-// image. mke2fs makes the empty file system; what a tar has in it is written
+// mounting anything: empty, from a tar, from the layers of an image. mke2fs makes the empty file system; what a tar has in it is written
 // here, for no program does that without unpacking it first. It never touches a
 // file system that exists.
 package ext4
@@ -20,10 +19,10 @@ import (
 
 // Options are what a caller can say of a file system.
 type Options struct {
-	// Size is that of the file, which is sparse. 0 is about as small as the
-	// contents fit: such a file system has no journal and is for read-only use.
-	Size  banger.Bytes
-	Label string // at most 16 bytes
+	Size  banger.Bytes // of the file, which is sparse
+	Label string       // at most 16 bytes
+	// ReadOnly is for one that nobody writes to: it has no journal and cannot be grown.
+	ReadOnly bool
 }
 
 // blockSize is the one every file system gets, whatever its size.
@@ -32,25 +31,15 @@ const blockSize = 4096
 // Empty makes an empty file system of opts.Size in path. It can be grown while
 // mounted. path is there whole (mode 0644) or not at all.
 func Empty(ctx context.Context, path string, opts Options) error {
-	if opts.Size == 0 {
-		return banger.Errorf(banger.KindInvalid, "an empty file system needs a size")
-	}
-	return makeFile(ctx, path, "", 0, opts, nil)
-}
-
-// FromDir makes a file system of what is in dir. Files of the caller become
-// root's. path is there whole (mode 0644) or not at all.
-func FromDir(ctx context.Context, path, dir string, opts Options) error {
-	need, err := estimateDir(dir)
-	if err != nil {
-		return fmt.Errorf("measure %s: %w", dir, err)
-	}
-	return makeFile(ctx, path, dir, need.size(), opts, nil)
+	return makeFile(ctx, path, opts, nil)
 }
 
 // makeFile runs mke2fs on a temporary file beside path, has fill do the rest
 // unless it is nil, and moves the file to its place.
-func makeFile(ctx context.Context, path, dir string, need banger.Bytes, opts Options, fill func(*os.File) error) (err error) {
+func makeFile(ctx context.Context, path string, opts Options, fill func(*os.File) error) (err error) {
+	if opts.Size == 0 {
+		return banger.Errorf(banger.KindInvalid, "the file system %s needs a size", path)
+	}
 	mke2fs, err := userns.Find("mke2fs", "e2fsprogs")
 	if err != nil {
 		return err
@@ -65,7 +54,7 @@ func makeFile(ctx context.Context, path, dir string, need banger.Bytes, opts Opt
 			_ = os.Remove(f.Name())
 		}
 	}()
-	argv := append([]string{mke2fs}, arguments(f.Name(), dir, need, opts)...)
+	argv := append([]string{mke2fs}, arguments(f.Name(), opts)...)
 	cmd := userns.Command{Argv: argv, Alone: true, Env: append(userns.Environ(), "MKE2FS_SYNC=0", "MKE2FS_CONFIG=/dev/null")}
 	if err := cmd.Run(ctx); err != nil {
 		return fmt.Errorf("make the file system %s: %w", path, err)
@@ -90,23 +79,17 @@ func makeFile(ctx context.Context, path, dir string, need banger.Bytes, opts Opt
 // arguments is mke2fs's command line. The features are spelled out so that the
 // host's mke2fs.conf, set aside, has no say: those of a Debian 12 ext4, which
 // every kernel since 4.4 mounts and grows online.
-func arguments(file, dir string, need banger.Bytes, opts Options) []string {
+func arguments(file string, opts Options) []string {
 	features := "none,ext_attr,dir_index,filetype,extent,64bit,flex_bg,sparse_super,large_file,huge_file,dir_nlink,extra_isize,metadata_csum"
-	size, ratio := opts.Size, 16384
-	if size == 0 {
-		size, ratio = need, blockSize
-	} else {
+	if !opts.ReadOnly {
 		features += ",has_journal,resize_inode"
 	}
-	args := []string{"-q", "-F", "-T", "default", "-b", strconv.Itoa(blockSize), "-I", "256", "-i", strconv.Itoa(ratio), "-m", "0",
+	args := []string{"-q", "-F", "-T", "default", "-b", strconv.Itoa(blockSize), "-I", "256", "-i", "16384", "-m", "0",
 		"-O", features, "-E", "lazy_itable_init=1,lazy_journal_init=1,nodiscard,root_owner=0:0"}
 	if opts.Label != "" {
 		args = append(args, "-L", opts.Label)
 	}
-	if dir != "" {
-		args = append(args, "-d", dir)
-	}
-	return append(args, file, strconv.FormatInt(int64(size)/1024, 10)+"k")
+	return append(args, file, strconv.FormatInt(int64(opts.Size)/1024, 10)+"k")
 }
 
 // syncDir makes a rename in dir last.

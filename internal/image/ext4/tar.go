@@ -68,7 +68,7 @@ func read(l Layer, use func(io.Reader) error) error {
 // writes the tree.
 func fill(ctx context.Context, path string, limits layer.Limits, opts Options, contents func(*writer, *layer.Tree) error) (*layer.Tree, error) {
 	tree := layer.New(limits)
-	err := makeFile(ctx, path, "", 0, opts, func(f *os.File) error {
+	err := makeFile(ctx, path, opts, func(f *os.File) error {
 		w, err := newWriter(f)
 		if err != nil {
 			return err

@@ -24,11 +24,12 @@ type Unpack func(name string, data []byte) ([]byte, error)
 
 // Generate writes the indexes into dir, which is lib/modules/<release> of an
 // unpacked kernel package. What modules need is taken from their own
-// "depends", which the kernel's build computed from the symbols.
-func Generate(ctx context.Context, dir string, unpack Unpack) error {
+// "depends", which the kernel's build computed from the symbols. It gives how
+// many modules there are, each of which must be for a kernel of that release.
+func Generate(ctx context.Context, dir string, unpack Unpack) (count int, err error) {
 	files, err := moduleFiles(dir)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	modules := make([]*module, len(files))
 	group, ctx := errgroup.WithContext(ctx)
@@ -46,17 +47,19 @@ func Generate(ctx context.Context, dir string, unpack Unpack) error {
 			if err != nil {
 				return err
 			}
-			modules[i], err = parse(file, moduleName(file), ko)
-			return err
+			if modules[i], err = parse(file, moduleName(file), ko); err != nil {
+				return err
+			}
+			return modules[i].isFor(filepath.Base(dir))
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return err
+		return 0, err
 	}
 	for i, m := range modules {
 		m.index = i
 	}
-	return write(dir, modules)
+	return len(modules), write(dir, modules)
 }
 
 // moduleName is the name in a module's path, '_' for '-'.

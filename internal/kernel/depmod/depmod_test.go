@@ -27,7 +27,8 @@ func modulesDir(t *testing.T, files map[string][]byte) (string, error) {
 			t.Fatal(err)
 		}
 	}
-	return dir, Generate(t.Context(), dir, plain)
+	_, err := Generate(t.Context(), dir, plain)
+	return dir, err
 }
 
 func TestGenerate(t *testing.T) {

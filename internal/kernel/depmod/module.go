@@ -17,6 +17,7 @@ type module struct {
 	softdeps []string
 	weakdeps []string
 	exports  []string // symbols
+	vermagic string   // begins with the release of its kernel
 	index    int      // place in modules.order
 }
 
@@ -56,6 +57,8 @@ func (m *module) note(field string) {
 	key, value, _ := strings.Cut(field, "=")
 	switch {
 	case value == "" || strings.ContainsAny(value, "\n\r"):
+	case key == "vermagic":
+		m.vermagic = value
 	case key == "alias":
 		m.aliases = append(m.aliases, value)
 	case key == "softdep":
@@ -67,6 +70,14 @@ func (m *module) note(field string) {
 			m.depends = append(m.depends, strings.ReplaceAll(need, "-", "_"))
 		}
 	}
+}
+
+// isFor says whether the module can be loaded by a kernel of this release.
+func (m *module) isFor(release string) error {
+	if of, _, _ := strings.Cut(m.vermagic, " "); of != "" && of != release {
+		return fmt.Errorf("module %s is for the kernel %s, not for %s", m.file, of, release)
+	}
+	return nil
 }
 
 // normal is an alias with '_' for '-' except inside [...], as modprobe looks it up.

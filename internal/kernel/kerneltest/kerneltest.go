@@ -15,7 +15,8 @@ import (
 )
 
 // VMLinux is an x86-64 ELF program of size bytes (at least 120) with one
-// program header.
+// program header. One of 4096 or more has a second, and says in the note behind
+// that it can be started by a VMM.
 func VMLinux(size int) []byte {
 	b := make([]byte, size)
 	copy(b, elf.ELFMAG)
@@ -29,6 +30,18 @@ func VMLinux(size int) []byte {
 	le.PutUint16(b[54:], 56)
 	le.PutUint16(b[56:], 1)
 	le.PutUint32(b[64:], uint32(elf.PT_LOAD))
+	if size < 4096 {
+		return b
+	}
+	const note = 1024
+	le.PutUint16(b[56:], 2)
+	le.PutUint32(b[120:], uint32(elf.PT_NOTE))
+	le.PutUint64(b[128:], note)
+	le.PutUint64(b[152:], 20) // size
+	le.PutUint32(b[note:], 4)
+	le.PutUint32(b[note+4:], 4)
+	le.PutUint32(b[note+8:], 18)
+	copy(b[note+12:], "Xen\x00")
 	return b
 }
 
@@ -49,6 +62,15 @@ func BzImage(compressed []byte, size uint32) []byte {
 	le.PutUint32(b[0x248:], 16)
 	le.PutUint32(b[0x24c:], uint32(len(payload)))
 	copy(b[setup+16:], payload)
+	return b
+}
+
+// NamedBzImage is a BzImage that says its release.
+func NamedBzImage(release string, compressed []byte) []byte {
+	b := BzImage(compressed, 0)
+	const at = 0x300 // after the header, in the first two sectors
+	binary.LittleEndian.PutUint16(b[0x20e:], at-512)
+	copy(b[at:0x400], release+" (nobody@nowhere) #1\x00")
 	return b
 }
 
@@ -195,10 +217,13 @@ func must(err error) {
 
 // KernelDeb is a whole kernel package of a release: the boot modules that a
 // guest needs, some of them built in, as in Debian's cloud kernel.
-func KernelDeb(release string) []byte {
+func KernelDeb(release string) []byte { return Deb(KernelFiles(release)) }
+
+// KernelFiles are those of a KernelDeb.
+func KernelFiles(release string) []File {
 	const vmlinux = 8192
 	modules := "./usr/lib/modules/" + release + "/"
-	return Deb([]File{
+	return []File{
 		{Name: "./boot/System.map-" + release, Data: []byte("unused")},
 		{Name: "./boot/config-" + release, Data: []byte("CONFIG_64BIT=y\n")},
 		{Name: "./boot/vmlinuz-" + release, Data: BzImage(Gzip(VMLinux(vmlinux)), 0)},
@@ -209,5 +234,5 @@ func KernelDeb(release string) []byte {
 		{Name: modules + "modules.builtin", Data: []byte("kernel/drivers/virtio/virtio_pci.ko\nkernel/drivers/char/virtio_console.ko\nkernel/fs/ext4/ext4.ko\n")},
 		{Name: modules + "modules.order", Data: []byte("kernel/drivers/block/virtio_blk.ko\nkernel/drivers/net/virtio_net.ko\nkernel/drivers/net/net_failover.ko\nkernel/net/core/failover.ko\n")},
 		{Name: modules + "build", Link: "/usr/src/linux-headers-" + release},
-	})
+	}
 }

@@ -65,8 +65,45 @@ func (i Images) Import(_ context.Context, name string, archive io.Reader, _ bang
 	return banger.Image{Name: name, Digest: "sha256:abc"}, nil
 }
 
+// KernelDigest is that of the kernel that all VMs have.
+const KernelDigest = "sha256:2"
+
 // Kernels is a cache with these kernels in it.
 type Kernels []banger.Kernel
 
-// List is server.Kernels's.
-func (k Kernels) List(context.Context) ([]banger.Kernel, error) { return k, nil }
+// Details is server.Kernels's.
+func (k Kernels) Details(context.Context) ([]banger.KernelDetail, error) {
+	var all []banger.KernelDetail
+	for _, kernel := range k {
+		all = append(all, banger.KernelDetail{Kernel: kernel, Size: 30 * banger.MiB})
+	}
+	return all, nil
+}
+
+// Get is server.Kernels's.
+func (k Kernels) Get(_ context.Context, ref string) (banger.Kernel, error) {
+	for _, kernel := range k {
+		if kernel.Name == ref || kernel.Digest == ref {
+			return kernel, nil
+		}
+	}
+	return banger.Kernel{}, banger.Errorf(banger.KindNotFound, "there is no kernel %q", ref)
+}
+
+// Delete is server.Kernels's, of a cache in which no other home needs anything.
+func (k Kernels) Delete(ctx context.Context, ref string) (banger.Kernel, error) {
+	return k.Get(ctx, ref)
+}
+
+// Pull is server.Kernels's: it has what is in the cache.
+func (k Kernels) Pull(ctx context.Context, release string, report banger.ProgressFunc) (banger.Kernel, bool, error) {
+	report.Report(banger.Progress{Stage: "kernel", Message: "download"})
+	kernel, err := k.Get(ctx, release)
+	return kernel, err == nil, err
+}
+
+// Import is server.Kernels's, of a cache that takes what Images does.
+func (k Kernels) Import(ctx context.Context, name string, archive io.Reader, report banger.ProgressFunc) (banger.Kernel, error) {
+	img, err := Images{}.Import(ctx, name, archive, report)
+	return banger.Kernel{Name: name, Digest: img.Digest}, err
+}

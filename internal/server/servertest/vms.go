@@ -69,7 +69,7 @@ func (w *VMs) Create(ctx context.Context, name string, spec banger.Spec, start *
 	}
 	d := banger.Detail{Spec: spec, VM: banger.VM{
 		ID: fmt.Sprintf("%016x", n), Name: name, State: banger.StateStopped, Intent: banger.IntentStopped,
-		Image: spec.Image, VCPUs: spec.VCPUs, MemoryBytes: spec.Memory, DiskBytes: spec.Disk, WorkBytes: spec.Work,
+		Image: spec.Image, Kernel: KernelDigest, VCPUs: spec.VCPUs, MemoryBytes: spec.Memory, DiskBytes: spec.Disk, WorkBytes: spec.Work,
 		Labels: spec.Labels, Created: created, Ports: spec.Publish,
 	}}
 	if start != nil {

@@ -1,0 +1,142 @@
+package kernel
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"debug/elf"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"syscall"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/paths"
+)
+
+// Import makes a kernel of what a user has, and gives it a name, in place of
+// what had that name: of a Debian package, of a tar of an unpacked package or of
+// a kernel with its modules, or of a kernel alone, bzImage or uncompressed.
+// Nobody says which it is. The reader must end when ctx does.
+func (s *Store) Import(ctx context.Context, name string, r io.Reader, report banger.ProgressFunc) (banger.Kernel, error) {
+	if err := checkName(name); err != nil {
+		return banger.Kernel{}, err
+	}
+	if err := s.agent.check(); err != nil {
+		return banger.Kernel{}, err
+	}
+	key := paths.CacheKey("import", name)
+	lock, err := s.lock(ctx, key, report)
+	if err != nil {
+		return banger.Kernel{}, err
+	}
+	defer func() { _ = lock.Close() }()
+	if err := s.sweep(ctx, key); err != nil {
+		return banger.Kernel{}, err
+	}
+	dir, err := os.MkdirTemp(s.dir, tmpPrefix+key+"-")
+	if err != nil {
+		return banger.Kernel{}, err
+	}
+	defer func() { _ = os.RemoveAll(dir) }()
+	f, sum, err := spool(filepath.Join(dir, "upload"), r)
+	if err != nil {
+		return banger.Kernel{}, err
+	}
+	defer func() { _ = f.Close() }()
+	if err := s.imported(ctx, f, sum, report); err != nil {
+		return banger.Kernel{}, err
+	}
+	if err := s.writeRef(name, ref{DebSHA256: sum}); err != nil {
+		return banger.Kernel{}, err
+	}
+	k, _, err := s.named(name)
+	return k, err
+}
+
+// spool keeps what a user sends, for it is read twice: to sum it up, and to
+// unpack it.
+func spool(file string, r io.Reader) (f *os.File, sum string, err error) {
+	f, err = os.OpenFile(file, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return nil, "", err
+	}
+	h := sha256.New()
+	_, err = io.Copy(io.MultiWriter(f, h), &capped{r, maxPackageTar})
+	if err == nil {
+		_, err = f.Seek(0, io.SeekStart)
+	}
+	if err != nil {
+		return nil, "", errors.Join(invalid("read the kernel: %w", err), f.Close())
+	}
+	return f, hex.EncodeToString(h.Sum(nil)), nil
+}
+
+// invalid is what is wrong with what a user has sent, unless err is nil or not
+// about that.
+func invalid(format string, err error) error {
+	var known *banger.Error
+	switch {
+	case err == nil, errors.As(err, &known), errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT), errors.Is(err, syscall.EIO):
+		return banger.Errorf(banger.KindUnavailable, format, err)
+	}
+	return banger.Errorf(banger.KindInvalid, format, err)
+}
+
+// imported makes the kernel of an upload, unless it is here.
+func (s *Store) imported(ctx context.Context, f *os.File, sum string, report banger.ProgressFunc) error {
+	head := make([]byte, bzHeaderSize)
+	n, err := f.ReadAt(head, 0)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return err
+	}
+	source, take := kindOf(head[:n])
+	report.Report(banger.Progress{Stage: stageUnpack, Message: "unpack"})
+	_, err = s.make(ctx, manifest{Source: source, DebSHA256: sum}, report, func(u *unpacker) error {
+		return take(u, &until{ctx, f})
+	})
+	return invalid("import the kernel: %w", err)
+}
+
+// kindOf tells by how it begins what an upload is, and how to take it.
+func kindOf(head []byte) (source string, take func(u *unpacker, r io.Reader) error) {
+	switch {
+	case bytes.HasPrefix(head, []byte(debMagic)):
+		return "deb", func(u *unpacker, r io.Reader) error { return walkDeb(r, u.visit) }
+	case bytes.HasPrefix(head, []byte(elf.ELFMAG)):
+		return "vmlinux", (*unpacker).alone
+	case len(head) >= bzHeaderSize && string(head[offHeader:offHeader+4]) == "HdrS":
+		return "bzImage", (*unpacker).alone
+	}
+	return "directory", func(u *unpacker, r io.Reader) error {
+		if err := walkTar(bufio.NewReader(r), u.visit); err != nil {
+			return fmt.Errorf("it is no Debian package, no kernel for x86-64, and as a tar it cannot be read: %w", err)
+		}
+		return nil
+	}
+}
+
+// alone takes a kernel that comes without anything.
+func (u *unpacker) alone(r io.Reader) error {
+	u.image = true
+	return u.write(unpackedImage, r)
+}
+
+// until is a reader that ends with a context.
+type until struct {
+	ctx context.Context
+	r   io.Reader
+}
+
+func (u *until) Read(p []byte) (int, error) {
+	if err := u.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return u.r.Read(p)
+}

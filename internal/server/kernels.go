@@ -1,0 +1,184 @@
+package server
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+
+	"banger.dev/banger"
+	"banger.dev/banger/internal/api"
+	"banger.dev/banger/internal/lifecycle"
+)
+
+// Kernels is what the server says of the kernels in the cache.
+type Kernels interface {
+	// Details is every kernel that is whole, the newest first; who uses it is not
+	// known to the cache.
+	Details(ctx context.Context) ([]banger.KernelDetail, error)
+	// Get is the one that ref names.
+	Get(ctx context.Context, ref string) (banger.Kernel, error)
+	// Delete takes a name of a kernel away, and with the last one the kernel. It is
+	// KindConflict while a VM needs that.
+	Delete(ctx context.Context, ref string) (banger.Kernel, error)
+	// Pull gets the newest kernel of a distribution's release, and tells whether it
+	// is another than was here.
+	Pull(ctx context.Context, release string, report banger.ProgressFunc) (k banger.Kernel, changed bool, err error)
+	// Import makes a kernel of a package or a tar. The reader must end when ctx does.
+	Import(ctx context.Context, name string, archive io.Reader, report banger.ProgressFunc) (banger.Kernel, error)
+}
+
+// kernels are all kernels, and who uses them.
+func (s *Server) kernels(ctx context.Context) ([]banger.KernelDetail, error) {
+	kernels, err := s.Kernels.Details(ctx)
+	if err != nil {
+		return nil, err
+	}
+	vms, err := s.VMs.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	images, err := s.imagesWithKernels(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for i := range kernels {
+		k := &kernels[i]
+		k.VMs, k.Images = []string{}, []string{} // [] and never null
+		for _, vm := range vms {
+			if vm.Kernel == k.Digest {
+				k.VMs = append(k.VMs, vm.Name)
+			}
+		}
+		for name, ref := range images {
+			if s.names(ctx, ref, k.Kernel) {
+				k.Images = append(k.Images, name)
+			}
+		}
+		slices.Sort(k.Images)
+	}
+	return kernels, nil
+}
+
+// imagesWithKernels are the names of images, here or in the catalog, that have a
+// kernel for their VMs, and which.
+func (s *Server) imagesWithKernels(ctx context.Context) (map[string]string, error) {
+	images, err := s.Images.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	entries, err := s.Images.Catalog(ctx)
+	if err != nil {
+		return nil, err
+	}
+	with := map[string]string{}
+	for _, e := range entries {
+		with[e.Name] = e.Kernel
+	}
+	for _, img := range images {
+		with[img.Name] = cmp.Or(img.Kernel, with[img.Name])
+	}
+	maps.DeleteFunc(with, func(name, kernel string) bool { return name == "" || kernel == "" })
+	return with, nil
+}
+
+// names says whether ref names a kernel, by this name if it has several.
+func (s *Server) names(ctx context.Context, ref string, k banger.Kernel) bool {
+	named, err := s.Kernels.Get(ctx, ref)
+	return err == nil && named.Digest == k.Digest && named.Name == k.Name
+}
+
+func (s *Server) listKernels(ctx context.Context, _ *struct{}) (*body[[]banger.KernelDetail], error) {
+	kernels, err := s.kernels(ctx)
+	return &body[[]banger.KernelDetail]{append([]banger.KernelDetail{}, kernels...)}, err
+}
+
+func (s *Server) lookupKernel(ctx context.Context, in *lookupInput) (*body[banger.KernelDetail], error) {
+	k, err := s.Kernels.Get(ctx, in.Ref)
+	if err != nil {
+		return nil, err
+	}
+	kernels, err := s.kernels(ctx)
+	if err != nil {
+		return nil, err
+	}
+	i := slices.IndexFunc(kernels, func(d banger.KernelDetail) bool {
+		return d.Digest == k.Digest && (k.Name == "" || d.Name == k.Name)
+	})
+	if i < 0 {
+		return nil, banger.Errorf(banger.KindNotFound, "the kernel %s has just been deleted", in.Ref).WithNext("banger kernel list")
+	}
+	return &body[banger.KernelDetail]{kernels[i]}, nil
+}
+
+// deleteKernel says which VMs need a kernel that cannot go.
+func (s *Server) deleteKernel(ctx context.Context, in *lookupInput) (*body[banger.Kernel], error) {
+	k, err := s.Kernels.Get(ctx, in.Ref)
+	if err != nil {
+		return nil, err
+	}
+	users, err := s.usersOf(ctx, k)
+	switch {
+	case err != nil:
+		return nil, err
+	case len(users) > 0:
+		return nil, banger.Errorf(banger.KindConflict, "the kernel %s is needed by %s", in.Ref, strings.Join(users, ", ")).
+			WithNext("banger vm set --kernel OTHER %s", strings.Join(users, " "))
+	}
+	k, err = s.Kernels.Delete(ctx, in.Ref)
+	if banger.KindOf(err) == banger.KindConflict { // VMs of another home with the same cache
+		err = fmt.Errorf("the kernel %s is needed: %w", in.Ref, err)
+	}
+	return &body[banger.Kernel]{k}, err
+}
+
+// usersOf are the VMs for which a kernel, or its name, has to stay: those that
+// were given that name, and with the last name, or where there is none, all that
+// boot it.
+func (s *Server) usersOf(ctx context.Context, k banger.Kernel) ([]string, error) {
+	kernels, err := s.kernels(ctx)
+	if err != nil {
+		return nil, err
+	}
+	last := !slices.ContainsFunc(kernels, func(d banger.KernelDetail) bool {
+		return d.SourceDigest == k.SourceDigest && d.Name != "" && d.Name != k.Name
+	})
+	var users []string
+	for _, d := range kernels {
+		for _, name := range d.VMs {
+			switch {
+			case k.Name == "" && d.Digest == k.Digest, k.Name != "" && d.SourceDigest == k.SourceDigest && (last || s.given(ctx, name, k)):
+				users = append(users, name)
+			}
+		}
+	}
+	slices.Sort(users)
+	return slices.Compact(users), nil
+}
+
+// given says whether a VM was given a kernel by its name.
+func (s *Server) given(ctx context.Context, vm string, k banger.Kernel) bool {
+	d, err := s.VMs.Show(ctx, vm)
+	return err == nil && d.Spec.Kernel != "" && s.names(ctx, d.Spec.Kernel, k)
+}
+
+type kernelPullInput struct{ Body api.KernelPullRequest }
+
+func (s *Server) pullKernel(ctx context.Context, in *kernelPullInput) (*body[api.Operation], error) {
+	req := in.Body
+	op := s.beginOperation(ctx, "kernel pull", req.Release, req.Leash, func(ctx context.Context, report banger.ProgressFunc) (Result, error) {
+		k, changed, err := s.Kernels.Pull(ctx, req.Release, report)
+		return Result{Kernel: &k, Outcome: lifecycle.Outcome{Changed: changed}}, err
+	})
+	return &body[api.Operation]{view(op.Snapshot())}, nil
+}
+
+func (s *Server) importKernel(w http.ResponseWriter, r *http.Request) {
+	s.receive(w, r, "kernel", func(ctx context.Context, name string, archive io.Reader) (any, error) {
+		return s.Kernels.Import(ctx, name, archive, nil)
+	})
+}
