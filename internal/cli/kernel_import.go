@@ -20,9 +20,9 @@ type kernelImportOptions struct{ name, modules string }
 func newKernelImportCommand(a *app) *cobra.Command {
 	opts := &kernelImportOptions{}
 	cmd := &cobra.Command{
-		Use:   "import --name NAME [--modules DIR] FILE|DIR",
+		Use:   "import --name NAME [--modules DIR] FILE|DIR|-",
 		Short: "Make a kernel of a package, of an unpacked one, or of a kernel file",
-		Long: `Make a kernel of what is on this host, and print its digest:
+		Long: `Make a kernel of what is on this host, or comes on standard input, and print its digest:
 
   a Debian package        linux-image-*.deb, with the modules in it
   a directory             a package of any distribution, or several, unpacked: boot/vmlinuz-* or lib/modules/*/vmlinuz,
@@ -36,7 +36,7 @@ it.
   banger kernel import --name mine linux-image-6.12.1_amd64.deb
   rpm2cpio kernel-core.rpm | cpio -idm -D fedora && banger kernel import --name fedora fedora
   make modules_install INSTALL_MOD_PATH=out && banger kernel import --name dev --modules out arch/x86/boot/bzImage`,
-		Args: between(1, 1, "FILE or DIR"),
+		Args: between(1, 1, "FILE, DIR or -"),
 		ValidArgsFunction: func(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
 			return nil, cobra.ShellCompDirectiveDefault
 		},
@@ -54,7 +54,7 @@ it.
 }
 
 func (a *app) runKernelImport(ctx context.Context, from string, opts *kernelImportOptions) error {
-	in, size, err := openKernel(from, opts.modules)
+	in, size, err := a.openKernel(from, opts.modules)
 	if err != nil {
 		return err
 	}
@@ -73,7 +73,10 @@ func (a *app) runKernelImport(ctx context.Context, from string, opts *kernelImpo
 }
 
 // openKernel is what is to be imported as a stream, and its size if that is known.
-func openKernel(from, modules string) (in io.ReadCloser, size int64, err error) {
+func (a *app) openKernel(from, modules string) (in io.ReadCloser, size int64, err error) {
+	if from == "-" && modules == "" {
+		return io.NopCloser(a.Stdin), 0, nil
+	}
 	st, err := os.Stat(from)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):

@@ -46,6 +46,10 @@ func TestKernelImport(t *testing.T) {
 	if got := w.bodies["import kernel"]; got != "a package" {
 		t.Errorf("sent %q", got)
 	}
+	w.runWith("from a pipe", "kernel", "import", "--name", "mine", "-").want(t, 0, "sha256:def\n", "")
+	if got := w.bodies["import kernel"]; got != "from a pipe" {
+		t.Errorf("sent %q", got)
+	}
 	w.run("kernel", "import", "--name", "mine", dir+"/root").want(t, 0, "sha256:def\n", "")
 	got := w.bodies["import kernel"]
 	for _, want := range []string{"boot/vmlinuz-6.1", "its image", "usr/lib/modules/6.1/a.ko"} {

@@ -129,7 +129,7 @@ func TestBadInput(t *testing.T) {
 		{"kernel show", 2, "KERNEL"},
 		{"kernel delete a b", 2, `"b"`},
 		{"kernel import mine.deb", 2, "--name NAME"},
-		{"kernel import --name mine", 2, "FILE or DIR"},
+		{"kernel import --name mine", 2, "FILE, DIR or -"},
 		{"version x", 2, "no arguments"},
 		{"daemon bogus", 2, "bogus"},
 		{"daemon status x", 2, "no arguments"},

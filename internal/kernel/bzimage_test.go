@@ -147,6 +147,12 @@ func FuzzExtractVMLinux(f *testing.F) {
 	})
 }
 
+func FuzzCheckPVH(f *testing.F) {
+	f.Add(kerneltest.VMLinux(4096))
+	f.Add(kerneltest.VMLinux(120))
+	f.Fuzz(func(_ *testing.T, vmlinux []byte) { _ = checkPVH(bytes.NewReader(vmlinux)) })
+}
+
 func TestUnpackModule(t *testing.T) {
 	ko := kerneltest.Module([]string{"name=x"}, nil)
 	for name, data := range map[string][]byte{"x.ko": ko, "x.ko.gz": kerneltest.Gzip(ko), "x.ko.xz": xzOf(t, ko), "x.ko.zst": zstdOf(t, ko)} {

@@ -99,10 +99,14 @@ func embeddedConfig(w io.Writer, vmlinux string) error {
 	})
 }
 
-// occurrences calls each with every place of a pattern in a file until it says
+// maxOccurrences bounds how often a file can make somebody look closer; in real
+// kernels it is the first time, or the second.
+const maxOccurrences = 100
+
+// occurrences calls each with the places of a pattern in a file until it says
 // that it needs no more.
 func occurrences(f *os.File, pattern string, each func(at int64) (more bool)) error {
-	buf := make([]byte, 1<<20)
+	buf, found := make([]byte, 1<<20), 0
 	for at := int64(0); ; at += int64(len(buf) - len(pattern) + 1) { // one may lie across two
 		n, err := f.ReadAt(buf, at)
 		if err != nil && err != io.EOF {
@@ -113,7 +117,7 @@ func occurrences(f *os.File, pattern string, each func(at int64) (more bool)) er
 			if i < 0 {
 				break
 			}
-			if !each(at + int64(from+i)) {
+			if found++; !each(at+int64(from+i)) || found == maxOccurrences {
 				return nil
 			}
 			from += i + 1

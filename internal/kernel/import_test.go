@@ -97,6 +97,10 @@ func TestImportRefuses(t *testing.T) {
 	arm := bytes.Clone(allBuiltIn())
 	arm[18] = 183
 	deb := kerneltest.KernelDeb("6.1")
+	var large bytes.Buffer
+	if err := tar.NewWriter(&large).WriteHeader(&tar.Header{Name: "modules/a.ko", Typeflag: tar.TypeReg, Size: 5 << 30}); err != nil {
+		t.Fatal(err)
+	}
 	for name, test := range map[string]struct {
 		name   string
 		upload []byte
@@ -110,6 +114,7 @@ func TestImportRefuses(t *testing.T) {
 		"half a package":       {"mine", deb[:len(deb)/2], "unexpected EOF"},
 		"modules of another":   {"mine", tarOf(t, kerneltest.File{Name: "vmlinuz", Data: image}, kerneltest.File{Name: "modules/a.ko", Data: foreign}), "is for the kernel 6.4, not for 6.5"},
 		"modules that lack":    {"mine", tarOf(t, kerneltest.File{Name: "vmlinuz", Data: image}, kerneltest.File{Name: "modules/modules.order"}), "has no module virtio_pci"},
+		"a claim of 5 GiB":     {"mine", large.Bytes(), "unpacks to more than"},
 		"modules alone":        {"mine", tarOf(t, kerneltest.File{Name: "modules/modules.order"}), "not a kernel package"},
 	} {
 		t.Run(name, func(t *testing.T) {
