@@ -102,7 +102,7 @@ func specFacts(vm banger.Detail) []fact {
 	return []fact{
 		is("image", vm.Image),
 		is("image digest", vm.ImageDigest),
-		is("kernel", vm.Kernel),
+		is("kernel", spec.Kernel, vm.Kernel),
 		is("kernel args", spec.KernelArgs),
 		is("vcpus", vcpusLine(vm)),
 		is("memory", memoryLine(vm)),
