@@ -9,6 +9,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/lifecycle"
+	"banger.dev/banger/internal/monitor"
 )
 
 func (w *world) beginRestart(ctx context.Context, name string) <-chan result {
@@ -114,6 +115,35 @@ func TestAFailureOrACrashAtAnyStepOfARestartCanBeRepaired(t *testing.T) {
 				t.Error(err)
 			}
 			w.repeatRestart(step)
+		}
+	})
+}
+
+// The restart had the lock when the kill came, and no boot yet that could be ended.
+func TestAKillEndsTheRunThatARestartHasBegunMeanwhile(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.run("a")
+		var killed <-chan result
+		w.afterRead = func(what string) {
+			if what != "get" {
+				return
+			}
+			w.afterRead = nil
+			killed = begin(func() (r result) {
+				r.vm, r.out, r.err = w.Kill(context.Background(), "a")
+				return r
+			})
+			pending(t, "the kill", killed)
+		}
+		begun := time.Now()
+		if _, _, err := w.Restart(t.Context(), "a", lifecycle.RestartOptions{}, nil); err != nil {
+			t.Fatal(err)
+		}
+		if r := <-killed; r.err != nil || r.vm.State != banger.StateStopped || r.vm.LastExit == nil || r.vm.LastExit.Reason != monitor.ReasonKilled {
+			t.Errorf("%+v", r)
+		}
+		if took := time.Since(begun); took >= time.Second { // by the clock of the test's bubble
+			t.Errorf("it took %s", took)
 		}
 	})
 }

@@ -51,3 +51,10 @@ func (m *Manager) change() <-chan struct{} {
 	defer m.mu.Unlock()
 	return m.changed
 }
+
+// runOf tells the runs of a VM apart: the pid of its monitor, 0 if none is known.
+func (m *Manager) runOf(id string) int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.seen[id].MonitorPID
+}

@@ -104,6 +104,7 @@ func (m *Manager) Kill(ctx context.Context, ref string) (banger.VM, Outcome, err
 		return banger.VM{}, Outcome{}, plainStep(err)
 	}
 	m.cancel(m.starting, rec.ID, errKilled)
+	run := m.runOf(rec.ID)
 	var answered bool
 	err = m.Steps.Run(context.WithoutCancel(ctx), rec.ID, steps.Step{Name: "kill.vmm", Do: func(ctx context.Context) error {
 		answered = m.alive(rec.ID) && m.interrupt(ctx, rec)
@@ -120,6 +121,9 @@ func (m *Manager) Kill(ctx context.Context, ref string) (banger.VM, Outcome, err
 	out := Outcome{Changed: true}
 	if !m.refresh(context.WithoutCancel(ctx), &rec) { // the verb that was interrupted has deleted it
 		return m.lastOf(rec), out, nil
+	}
+	if m.runOf(rec.ID) != run && m.alive(rec.ID) { // the verb that had the lock has begun another
+		answered = m.interrupt(ctx, rec)
 	}
 	return m.ended(ctx, &rec, out, answered)
 }
