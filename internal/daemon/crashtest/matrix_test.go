@@ -84,11 +84,15 @@ func (m *matrix) add(v verb, points []fault.Visit) {
 	m.rows = append(m.rows, row{v, points})
 	for _, p := range points {
 		for _, kind := range fault.Kinds() {
-			if p.Alive || !kind.OfVM() {
+			if v.has(kind) && (p.Alive || !kind.OfVM()) {
 				m.cells = append(m.cells, cell{v, fault.Fault{Step: p.Step, After: p.After, Kind: kind}})
 			}
 		}
 	}
+}
+
+func (v verb) has(kind fault.Kind) bool {
+	return !v.alike || kind != fault.ENOSPC && kind != fault.EBUSY
 }
 
 // maxFailures is how many cells may fail before the rest is not tried any more.

@@ -28,7 +28,10 @@ type verb struct {
 	via []banger.State
 	// quiet means that the error of a step is the log's alone, and the daemon's to
 	// make up for.
-	quiet   bool
+	quiet bool
+	// alike means that the steps are those of another row, from another state: one
+	// kind of error stands for all.
+	alike   bool
 	prepare func(h *home, vm string) error // when from has been reached
 	do      func(h *home, vm string) error
 	// effect says whether what the verb does is there; nil: the state says all.
@@ -111,38 +114,38 @@ func verbs() []verb {
 			do: func(h *home, vm string) error { return h.start(vm, h.brief) }},
 		{name: "stop", from: banger.StateRunning, to: banger.StateStopped, do: stop(0)},
 		{name: "stop of a guest that does not listen", vm: "ignores", from: banger.StateRunning, to: banger.StateStopped, do: stop(50)},
-		{name: "stop of a paused one", from: banger.StatePaused, to: banger.StateStopped, via: []banger.State{banger.StateRunning}, do: stop(0)},
+		{name: "stop of a paused one", alike: true, from: banger.StatePaused, to: banger.StateStopped, via: []banger.State{banger.StateRunning}, do: stop(0)},
 		{name: "kill", from: banger.StateRunning, to: banger.StateStopped, do: kill},
-		{name: "kill of a paused one", from: banger.StatePaused, to: banger.StateStopped, do: kill},
+		{name: "kill of a paused one", alike: true, from: banger.StatePaused, to: banger.StateStopped, do: kill},
 		{name: "restart", from: banger.StateRunning, to: banger.StateRunning, via: []banger.State{banger.StateStopped}, effect: running, do: restart},
-		{name: "restart of a paused one", from: banger.StatePaused, to: banger.StateRunning, via: []banger.State{banger.StateStopped}, effect: running, do: restart},
-		{name: "restart of a stopped one", from: banger.StateStopped, to: banger.StateRunning, effect: running, do: restart},
+		{name: "restart of a paused one", alike: true, from: banger.StatePaused, to: banger.StateRunning, via: []banger.State{banger.StateStopped}, effect: running, do: restart},
+		{name: "restart of a stopped one", alike: true, from: banger.StateStopped, to: banger.StateRunning, effect: running, do: restart},
 		{name: "pause", from: banger.StateRunning, to: banger.StatePaused, do: (*home).pause},
 		{name: "resume", from: banger.StatePaused, to: banger.StateRunning, do: func(h *home, vm string) error {
 			return do(h, func(ctx context.Context, c *client.Client) (api.VerbReply, error) { return c.ResumeVM(ctx, vm) })
 		}},
 		{name: "reset", from: banger.StateStopped, to: banger.StateStopped, do: reset(false)},
-		{name: "reset of a broken one", from: banger.StateBroken, to: banger.StateStopped, do: reset(false)},
+		{name: "reset of a broken one", alike: true, from: banger.StateBroken, to: banger.StateStopped, do: reset(false)},
 		{name: "reset --force", from: banger.StateRunning, to: banger.StateStopped, do: reset(true)},
-		{name: "reset --force of a paused one", from: banger.StatePaused, to: banger.StateStopped, do: reset(true)},
+		{name: "reset --force of a paused one", alike: true, from: banger.StatePaused, to: banger.StateStopped, do: reset(true)},
 		{name: "set", from: banger.StateStopped, to: banger.StateStopped, do: set, effect: isSet},
 		{name: "set of a running one", from: banger.StateRunning, to: banger.StateRunning, do: setLive, effect: isSet},
-		{name: "set of a paused one", from: banger.StatePaused, to: banger.StatePaused, do: setLive, effect: isSet},
-		{name: "set of a broken one", from: banger.StateBroken, to: banger.StateBroken, do: setLive, effect: isSet},
+		{name: "set of a paused one", alike: true, from: banger.StatePaused, to: banger.StatePaused, do: setLive, effect: isSet},
+		{name: "set of a broken one", alike: true, from: banger.StateBroken, to: banger.StateBroken, do: setLive, effect: isSet},
 		{name: "wait for an end without a verb", from: banger.StateRunning, to: banger.StateStopped, do: (*home).awaitsTheEnd},
 		{name: "delete", from: banger.StateStopped, to: absent, done: banger.KindNotFound,
 			do: remove(false)},
-		{name: "delete of a broken one", from: banger.StateBroken, to: absent, done: banger.KindNotFound, do: remove(false)},
+		{name: "delete of a broken one", alike: true, from: banger.StateBroken, to: absent, done: banger.KindNotFound, do: remove(false)},
 		{name: "delete --force", from: banger.StateRunning, to: absent, via: []banger.State{banger.StateStopped}, done: banger.KindNotFound,
 			do: remove(true)},
-		{name: "delete --force of a paused one", from: banger.StatePaused, to: absent, via: []banger.State{banger.StateStopped}, done: banger.KindNotFound,
+		{name: "delete --force of a paused one", alike: true, from: banger.StatePaused, to: absent, via: []banger.State{banger.StateStopped}, done: banger.KindNotFound,
 			do: remove(true)},
-		{name: "prune", from: banger.StateStopped, to: absent, do: (*home).prune},
+		{name: "prune", alike: true, from: banger.StateStopped, to: absent, do: (*home).prune},
 		{name: "port add", from: banger.StateRunning, to: banger.StateRunning, do: add, effect: publishes(1)},
 		{name: "port remove", from: banger.StateRunning, to: banger.StateRunning, done: banger.KindNotFound,
 			prepare: add, do: unpublish, effect: publishes(0)},
-		{name: "port add to a stopped one", from: banger.StateStopped, to: banger.StateStopped, do: add, effect: publishes(1)},
-		{name: "port remove from a stopped one", from: banger.StateStopped, to: banger.StateStopped, done: banger.KindNotFound,
+		{name: "port add to a stopped one", alike: true, from: banger.StateStopped, to: banger.StateStopped, do: add, effect: publishes(1)},
+		{name: "port remove from a stopped one", alike: true, from: banger.StateStopped, to: banger.StateStopped, done: banger.KindNotFound,
 			prepare: add, do: unpublish, effect: publishes(0)},
 		{name: "recovery of what has ended", from: banger.StateRunning, to: banger.StateStopped,
 			prepare: (*home).endUnseen, do: (*home).recover},
