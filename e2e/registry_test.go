@@ -3,7 +3,6 @@ package e2e
 import (
 	"archive/tar"
 	"bytes"
-	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -14,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/empty"
 	"github.com/google/go-containerregistry/pkg/v1/layout"
@@ -62,11 +62,36 @@ func startRegistry(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Setenv("REGISTRY", host)
 }
 
-// writeLayout makes the image. Its config has all that docker run honours.
+// saveImage is `saved FILE`: the image of the registry as docker save writes it.
+func saveImage(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: saved FILE")
+	}
+	img, err := newImage()
+	ts.Check(err)
+	tag, err := name.NewTag("tools/box:1")
+	ts.Check(err)
+	ts.Check(tarball.WriteToFile(ts.MkAbs(args[0]), tag, img))
+}
+
+// writeLayout makes the image as an OCI layout.
 func writeLayout(dir string) error {
-	busybox, err := os.ReadFile("/bin/busybox")
+	img, err := newImage()
 	if err != nil {
 		return err
+	}
+	p, err := layout.Write(dir, empty.Index)
+	if err != nil {
+		return err
+	}
+	return p.AppendImage(img)
+}
+
+// newImage is the image. Its config has all that docker run honours.
+func newImage() (v1.Image, error) {
+	busybox, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		return nil, err
 	}
 	file := func(name, content string, mode int64) *tar.Header {
 		return &tar.Header{Name: name, Typeflag: tar.TypeReg, Mode: mode, Size: int64(len(content)), Uid: 70000, Gid: 70000, PAXRecords: map[string]string{"BANGER.content": content}}
@@ -86,15 +111,11 @@ func writeLayout(dir string) error {
 	}})
 	for _, headers := range [][]*tar.Header{low, up} {
 		if err != nil {
-			return err
+			return nil, err
 		}
 		img, err = appendLayer(img, headers)
 	}
-	p, failed := layout.Write(dir, empty.Index)
-	if err := errors.Join(err, failed); err != nil {
-		return err
-	}
-	return p.AppendImage(img)
+	return img, err
 }
 
 func appendLayer(img v1.Image, headers []*tar.Header) (v1.Image, error) {

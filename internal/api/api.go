@@ -28,6 +28,7 @@ const (
 	RouteVMRestart       = "/v1/vms/{ref}/restart"      // POST RestartRequest → 202 Operation
 	RouteVMPause         = "/v1/vms/{ref}/pause"        // POST → VerbReply
 	RouteVMResume        = "/v1/vms/{ref}/resume"       // POST → VerbReply
+	RouteVMCommit        = "/v1/vms/{ref}/commit"       // POST CommitRequest → 202 Operation
 	RouteVMReset         = "/v1/vms/{ref}/reset"        // POST ResetRequest → 202 Operation
 	RouteVMWait          = "/v1/vms/{ref}/wait"         // GET ?for=&timeout_ms= → WaitReply
 	RouteVMPorts         = "/v1/vms/{ref}/ports"        // GET → []banger.Port; POST PortsRequest → VerbReply; DELETE ?port=8080/tcp → VerbReply
@@ -38,6 +39,7 @@ const (
 	RouteImageCatalog    = "/v1/images/catalog"         // GET → []banger.CatalogImage, what can be had by name
 	RouteImageLookup     = "/v1/images/lookup"          // GET ?ref= → ImageLookup
 	RouteImagePull       = "/v1/images/pull"            // POST PullRequest → 202 Operation
+	RouteImageRegister   = "/v1/images/register"        // POST ?name= and a tar of one ext4 file system, named rootfs.ext4 → banger.Image
 	RouteImageImport     = "/v1/images/import"          // POST ?name= and an archive → banger.Image, when it is made
 	RouteKernels         = "/v1/kernels"                // GET → []banger.KernelDetail, those in the cache; DELETE ?ref= → banger.Kernel, as it was
 	RouteKernelLookup    = "/v1/kernels/lookup"         // GET ?ref= → banger.KernelDetail
@@ -49,7 +51,7 @@ const (
 	RouteEvents          = "/v1/events"                 // GET ?after=&since=&vm=&type=&follow= → NDJSON of banger.Event; raw
 	RouteDoctor          = "/v1/doctor"                 // GET → DoctorReply; POST → DoctorReply, after strays were removed
 	RouteUsage           = "/v1/system/usage"           // GET → banger.DiskUsage
-	RoutePrune           = "/v1/system/prune"           // POST ?all=&dry= → banger.Pruned
+	RoutePrune           = "/v1/system/prune"           // POST ?kind=&all=&dry= → banger.Pruned
 	RouteMetrics         = "/metrics"                   // GET → Prometheus' text form; raw
 	RouteDaemonStop      = "/v1/daemon/stop"            // POST → 202; ?when=idle: 409 while something is under way. VMs stay as they are
 )
@@ -114,6 +116,12 @@ type RestartRequest struct {
 // ResetRequest says what a reset may do.
 type ResetRequest struct {
 	Force bool `json:"force,omitempty"` // kill the VM first if it runs
+}
+
+// CommitRequest says what image is to be made of a VM.
+type CommitRequest struct {
+	Name  string `json:"name"`            // a local name of the image
+	Leash bool   `json:"leash,omitempty"` // it is given up when nobody follows the operation any more
 }
 
 // SetRequest says what is to be different of a VM; what is absent stays.

@@ -111,6 +111,14 @@ func (w *world) withDaemon() *world {
 	mux.HandleFunc("POST "+api.RouteImageImport, w.verb("import", func(rw http.ResponseWriter, _ string) {
 		reply(rw, 200, banger.Image{Name: "mine", Digest: "sha256:abc"})
 	}))
+	mux.HandleFunc("POST "+api.RouteImageRegister, w.verb("register", func(rw http.ResponseWriter, _ string) {
+		reply(rw, 200, banger.Image{Name: "mine", Digest: "sha256:abc"})
+	}))
+	mux.HandleFunc("POST "+api.RouteVMCommit, w.verb("commit", func(rw http.ResponseWriter, ref string) {
+		if w.find(rw, ref) != nil {
+			w.begin(rw, &api.Operation{Kind: "image commit", Target: "mine", Status: api.OperationDone, Image: &banger.Image{Name: "mine", Digest: "sha256:abc"}})
+		}
+	}))
 	mux.HandleFunc("POST "+api.RouteVMs, w.verb("create", w.create))
 	mux.HandleFunc("GET "+api.RouteVM, w.verb("show", func(rw http.ResponseWriter, ref string) {
 		if vm := w.find(rw, ref); vm != nil {

@@ -12,7 +12,9 @@ a reference of any registry.
   banger image list
   docker save mine | banger image import --name mine
   banger run --rm --image alpine:3 -- cat /etc/os-release
-  banger image delete alpine:3`)
-	cmd.AddCommand(newImagePullCommand(a), newImageListCommand(a), newImageShowCommand(a), newImageImportCommand(a), newImageDeleteCommand(a))
+  banger image commit box mine
+  banger image prune`)
+	cmd.AddCommand(newImagePullCommand(a), newImageListCommand(a), newImageShowCommand(a), newImageImportCommand(a),
+		newImageRegisterCommand(a), newImageCommitCommand(a), newImagePruneCommand(a), newImageDeleteCommand(a))
 	return cmd
 }

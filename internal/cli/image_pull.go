@@ -71,12 +71,16 @@ func (a *app) pull(ctx context.Context, ref string, hosts []string) (banger.Imag
 	}
 	progress := a.newProgress()
 	defer progress.end()
-	op, err := d.PullImage(ctx, api.PullRequest{Reference: ref, Credentials: known, Leash: true}, progress.report)
+	return imageOf(d.PullImage(ctx, api.PullRequest{Reference: ref, Credentials: known, Leash: true}, progress.report))
+}
+
+// imageOf is what an operation has made.
+func imageOf(op api.Operation, err error) (banger.Image, error) {
+	if err == nil && op.Image == nil {
+		err = banger.Errorf(banger.KindInternal, "the daemon has the image %s but does not describe it", op.Target)
+	}
 	if err != nil {
 		return banger.Image{}, err
-	}
-	if op.Image == nil {
-		return banger.Image{}, banger.Errorf(banger.KindInternal, "the daemon has pulled %s but does not describe it", op.Target)
 	}
 	return *op.Image, nil
 }

@@ -137,3 +137,43 @@ func TestImageImport(t *testing.T) {
 	w.run("image", "import", "--name", "mine", dir+"/no").want(t, 3, "", "banger: there is no "+dir+"/no\n")
 	w.run("image", "import", dir).want(t, 2, "", "banger: image import needs --name NAME, the name of the image; try: banger image import --help\n")
 }
+
+func TestImageRegister(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	file := filepath.Join(t.TempDir(), "fs")
+	if err := os.WriteFile(file, []byte("a file system"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("fs", file+".link"); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{file, file + ".link"} {
+		w.run("image", "register", "--name", "mine", path).want(t, 0, "sha256:abc\n", "")
+		if got := w.bodies["register"]; !strings.HasPrefix(got, "rootfs.ext4\x00") || !strings.Contains(got, "a file system") {
+			t.Errorf("sent %.600q", got)
+		}
+	}
+	w.run("image", "register", "--name", "mine", file+".no").want(t, 3, "", "banger: there is no "+file+".no\n")
+	w.run("image", "register", "--name", "mine", filepath.Dir(file)).want(t, 2, "", "banger: "+filepath.Dir(file)+" is no file\n")
+	w.run("image", "register", file).want(t, 2, "", "banger: image register needs --name NAME, the name of the image; try: banger image register --help\n")
+}
+
+func TestImageCommit(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	w.add("box", banger.StateStopped)
+	w.run("image", "commit", "box", "mine").want(t, 0, "sha256:abc\n", "")
+	var req api.CommitRequest
+	if err := json.Unmarshal([]byte(w.bodies["commit"]), &req); err != nil || req != (api.CommitRequest{Name: "mine", Leash: true}) {
+		t.Errorf("asked for %+v, %v", req, err)
+	}
+	w.run("image", "commit", "nosuch", "mine").want(t, 3, "", "banger: there is no VM \"nosuch\"; try: banger vm list\n")
+	w.run("image", "commit", "box").want(t, 2, "", "banger: image commit needs VM, its name or id, and NAME, the name of the image; try: banger image commit --help\n")
+}
+
+func TestImagePrune(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	w.pruned = banger.Pruned{Entries: []banger.PrunedEntry{{DiskEntry: banger.DiskEntry{Kind: "image", Name: "old", Bytes: banger.MiB}, Removed: true}}, Freed: banger.MiB}
+	w.run("image", "prune", "-a", "--force").want(t, 0, "image old: removed (1MiB)\n1MiB freed\n", "")
+	w.wantQuestions("prune?all=true&dry=false&kind=image")
+	w.run("image", "prune").want(t, 2, "", "banger: image old (1MiB)\nbanger: image prune asks first, and here is nobody to ask; try: banger image prune --force\n")
+}

@@ -8,7 +8,9 @@ import (
 	"banger.dev/banger"
 )
 
+// systemPruneOptions are of system prune, and of image prune.
 type systemPruneOptions struct {
+	kind  string // of a banger.DiskEntry; "": of every kind
 	all   bool
 	force bool
 }
@@ -41,7 +43,7 @@ func (a *app) runSystemPrune(cmd *cobra.Command, opts *systemPruneOptions) error
 		return err
 	}
 	if !opts.force {
-		would, err := d.Prune(ctx, opts.all, true)
+		would, err := d.Prune(ctx, opts.kind, opts.all, true)
 		if err != nil {
 			return err
 		}
@@ -52,7 +54,7 @@ func (a *app) runSystemPrune(cmd *cobra.Command, opts *systemPruneOptions) error
 			return err
 		}
 	}
-	pruned, err := d.Prune(ctx, opts.all, false)
+	pruned, err := d.Prune(ctx, opts.kind, opts.all, false)
 	if err != nil {
 		return err
 	}

@@ -47,3 +47,21 @@ func (c *Client) ImportImage(ctx context.Context, name string, archive io.Reader
 		method: http.MethodPost, path: api.RouteImageImport, query: url.Values{"name": {name}}, stream: archive, here: true,
 	})
 }
+
+// RegisterImage makes an image of an ext4 file system, of which file is a tar,
+// and gives it a name. An error of the reader should be a *banger.Error.
+func (c *Client) RegisterImage(ctx context.Context, name string, file io.Reader) (banger.Image, error) {
+	return ask[banger.Image](ctx, c, request{
+		method: http.MethodPost, path: api.RouteImageRegister, query: url.Values{"name": {name}}, stream: file, here: true,
+	})
+}
+
+// CommitImage makes an image of a stopped VM, and returns when that is done;
+// progress may be nil.
+func (c *Client) CommitImage(ctx context.Context, ref string, req api.CommitRequest, progress banger.ProgressFunc) (api.Operation, error) {
+	op, err := askVM[api.Operation](ctx, c, http.MethodPost, api.RouteVMCommit, ref, nil, req)
+	if err != nil {
+		return op, err
+	}
+	return c.follow(ctx, op, req.Leash, progress)
+}

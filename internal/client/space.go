@@ -16,8 +16,11 @@ func (c *Client) Usage(ctx context.Context) (banger.DiskUsage, error) {
 }
 
 // Prune removes what no VM needs; with all also what the next VM would be made
-// of. With dry it only says what.
-func (c *Client) Prune(ctx context.Context, all, dry bool) (banger.Pruned, error) {
+// of. With dry it only says what. A kind is one of a DiskEntry's; "" is all.
+func (c *Client) Prune(ctx context.Context, kind string, all, dry bool) (banger.Pruned, error) {
 	query := url.Values{"all": {strconv.FormatBool(all)}, "dry": {strconv.FormatBool(dry)}}
+	if kind != "" {
+		query.Set("kind", kind)
+	}
 	return ask[banger.Pruned](ctx, c, request{method: http.MethodPost, path: api.RoutePrune, query: query})
 }

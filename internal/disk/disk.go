@@ -6,6 +6,7 @@ package disk
 import (
 	"context"
 	"errors"
+	"io"
 
 	"banger.dev/banger"
 )
@@ -30,6 +31,9 @@ type Driver interface {
 	// large already stays as it is. What is in it stays, and the new end reads as
 	// zeros. Whatever is killed leaves a whole overlay of the old size or the new.
 	Grow(ctx context.Context, path string, size banger.Bytes) error
+	// Flatten writes what a VM finds on an overlay that no VMM has open, each piece
+	// to its place. Zeros may be left out. It is ErrDamaged as Attach is.
+	Flatten(ctx context.Context, base Base, path string, w io.WriterAt) error
 	// Remove deletes the overlay's file; nil if it is gone.
 	Remove(path string) error
 }

@@ -34,10 +34,20 @@ func Catalog(sources func() apt.Sources, more []banger.CatalogEntry) map[string]
 }
 
 func builtIn() []banger.CatalogEntry {
-	return []banger.CatalogEntry{{
-		Name: banger.DefaultImage, Source: "debian:" + debian.Stable,
-		Description: "a small Debian with systemd, git and rsync; what VMs have that name no other",
-	}}
+	return []banger.CatalogEntry{
+		{
+			Name: banger.DefaultImage, Source: "debian:" + debian.Stable,
+			Description: "a small Debian with systemd, git and rsync; what VMs have that name no other",
+		},
+		{
+			Name: "dev", Source: "debian:" + debian.Stable,
+			Description: "the same with tmux, build tools and docker",
+			Packages: []string{
+				"build-essential", "pkg-config", "python3", "curl", "jq", "unzip", "xz-utils", "patch", "file", "tmux", "vim-tiny",
+				"docker.io", "docker-cli", "iptables",
+			},
+		},
+	}
 }
 
 // Catalog is every entry by name, and which images are here.

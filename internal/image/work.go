@@ -72,14 +72,13 @@ func (w *work) add(ctx context.Context, r io.Reader, config Config) (banger.Imag
 	if config.Architecture == "" {
 		config.Architecture = runtime.GOARCH
 	}
-	return w.make(ctx, config, func(path string, limits layer.Limits, opts ext4.Options) (*layer.Tree, string, error) {
-		tree, err := ext4.FromTar(ctx, path, stream, limits, opts)
+	return w.make(ctx, config, func(path string, limits layer.Limits) (made, error) {
+		tree, err := ext4.FromTar(ctx, path, stream, limits, fileSystem)
 		if err != nil {
-			return nil, "", err
+			return made{}, err
 		}
-		said, err := json.Marshal(config)
-		stream.sum.Write(said)
-		return tree, "sha256:" + hex.EncodeToString(stream.sum.Sum(nil)), err
+		digest, err := config.seal(stream.sum)
+		return made{digest, fileSystem.Size, initOf(tree)}, err
 	})
 }
 
@@ -94,31 +93,48 @@ func (w *work) addLayers(ctx context.Context, found *oci.Image, stored []oci.Sto
 	return w.make(ctx, Config{
 		Source: found.Name, Architecture: found.Config.Architecture, Env: config.Env, Workdir: config.WorkingDir,
 		User: config.User, Entrypoint: config.Entrypoint, Cmd: config.Cmd, layers: kept,
-	}, func(path string, limits layer.Limits, opts ext4.Options) (*layer.Tree, string, error) {
-		tree, err := ext4.FromLayers(ctx, path, layers, limits, opts)
-		return tree, found.Digest, err
+	}, func(path string, limits layer.Limits) (made, error) {
+		tree, err := ext4.FromLayers(ctx, path, layers, limits, fileSystem)
+		return made{found.Digest, fileSystem.Size, initOf(tree)}, err
 	})
 }
 
-// make makes an image, whose file system write writes and whose digest it
-// tells, and moves it to its place.
-func (w *work) make(ctx context.Context, config Config, write func(string, layer.Limits, ext4.Options) (*layer.Tree, string, error)) (banger.Image, error) {
+// fileSystem is what images get that bring none.
+var fileSystem = ext4.Options{Size: banger.DefaultDisk, Label: "banger-root"}
+
+// made is what there is to say of a file system that has been written.
+type made struct {
+	digest string
+	size   banger.Bytes
+	init   string
+}
+
+// seal ends the sum of an image's contents with what is said of it beside: the
+// same files with another command are another image.
+func (c Config) seal(sum hash.Hash) (digest string, err error) {
+	said, err := json.Marshal(c)
+	sum.Write(said)
+	return "sha256:" + hex.EncodeToString(sum.Sum(nil)), err
+}
+
+// make makes an image, whose file system write writes, and moves it to its place.
+func (w *work) make(ctx context.Context, config Config, write func(path string, limits layer.Limits) (made, error)) (banger.Image, error) {
 	out := filepath.Join(w.dir, "out")
 	if err := os.Mkdir(out, 0o755); err != nil {
 		return banger.Image{}, err
 	}
 	m := manifest{Version: manifestVersion, Layers: config.layers, Image: banger.Image{
-		Name: w.name, Source: config.Source, Size: banger.DefaultDisk, Created: time.Now().UTC().Truncate(time.Second), Architecture: config.Architecture,
+		Name: w.name, Source: config.Source, Created: time.Now().UTC().Truncate(time.Second), Architecture: config.Architecture,
 		Env: config.Env, Workdir: config.Workdir, User: config.User, Entrypoint: config.Entrypoint, Cmd: config.Cmd,
 	}}
-	tree, digest, err := write(filepath.Join(out, rootFS), w.store.settings().Limits, ext4.Options{Size: m.Size, Label: "banger-root"})
+	done, err := write(filepath.Join(out, rootFS), w.store.settings().Limits)
 	if err == nil {
 		err = ctx.Err()
 	}
 	if err != nil {
 		return banger.Image{}, fmt.Errorf("make the image %s: %w", w.name, err)
 	}
-	m.Digest, m.Init = digest, initOf(tree)
+	m.Digest, m.Size, m.Init = done.digest, done.size, done.init
 	if err := writeJSON(filepath.Join(out, manifestFile), m); err != nil {
 		return banger.Image{}, err
 	}
@@ -170,7 +186,18 @@ func (s *Store) makeNamed(ctx context.Context, name string, report banger.Progre
 		return banger.Image{}, err
 	}
 	img.Name = name
-	return img, s.setRef(name, reference{Digest: img.Digest})
+	return img, s.Name(name, img.Digest)
+}
+
+// Name gives an image a local name, which another loses if it has it.
+func (s *Store) Name(name, digest string) error {
+	if err := banger.ValidateImageName(name); err != nil {
+		return err
+	}
+	if _, err := s.load(digest); err != nil {
+		return fmt.Errorf("name the image %s: %w", digest, err)
+	}
+	return s.setRef(name, reference{Digest: digest})
 }
 
 // stream sums up a tar and reports how far it is.

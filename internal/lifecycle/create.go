@@ -240,7 +240,8 @@ func (m *Manager) makeDisks(ctx context.Context, rec banger.Record, image banger
 // may be.
 func (m *Manager) makeSystemDisk(ctx context.Context, rec banger.Record, image banger.Image) error {
 	if rec.Spec.Disk < image.Size {
-		return banger.Errorf(banger.KindInvalid, "--disk %s: the image %s needs at least %s", rec.Spec.Disk, image.Name, image.Size)
+		return banger.Errorf(banger.KindInvalid, "--disk %s: the image %s needs at least %s", rec.Spec.Disk, image.Name, image.Size).
+			WithNext("the same with --disk %s", image.Size)
 	}
 	rec.ImageDigest = image.Digest
 	if err := m.hold(ctx, rec); err != nil {

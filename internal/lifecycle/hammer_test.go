@@ -208,7 +208,7 @@ func (h *hammer) connect(n int, r *rand.Rand) *hammerer {
 func (c *hammerer) work() {
 	defer c.c.Close()
 	verbs := []func(ctx context.Context, name string){
-		c.create, c.create, c.create, c.start, c.start, c.restart, c.stop, c.kill, c.pause, c.resume, c.reset, c.delete,
+		c.create, c.create, c.create, c.start, c.start, c.restart, c.stop, c.kill, c.pause, c.resume, c.reset, c.commit, c.delete,
 		c.set, c.set, c.prune, c.show, c.show, c.list, c.stats, c.wait, c.ports, c.logs, c.clock,
 	}
 	for time.Now().Before(c.until) {
@@ -358,6 +358,13 @@ func (c *hammerer) reset(ctx context.Context, name string) {
 		_, err := c.c.ResetVM(ctx, name, req, nil)
 		return fact{saw: append(up, "stopped"), passes: append(up, "stopped"), leaves: down}, err
 	}, map[banger.Kind]fact{banger.KindNotFound: {saw: gone}, banger.KindConflict: c.refused(name, "creating", "running", "paused"), banger.KindCancelled: {}})
+}
+
+func (c *hammerer) commit(ctx context.Context, name string) {
+	c.asked(ctx, "commit", name, func() (fact, error) {
+		_, err := c.c.CommitImage(ctx, name, api.CommitRequest{Name: "mine"}, nil)
+		return fact{saw: []string{"stopped"}}, err
+	}, map[banger.Kind]fact{banger.KindNotFound: {saw: gone}, banger.KindConflict: {saw: append(up, "creating")}, banger.KindCancelled: {}})
 }
 
 func (c *hammerer) wait(ctx context.Context, name string) {

@@ -16,6 +16,7 @@ const (
 	verbReset   verb = "reset"
 	verbSet     verb = "set"
 	verbDelete  verb = "delete"
+	verbCommit  verb = "image commit"
 
 	verbSetBase      verb = "set --image or --kernel"
 	verbForcedReset  verb = "reset --force"
@@ -53,6 +54,8 @@ func verdicts(v verb) map[banger.State]verdict {
 		return map[banger.State]verdict{creating: refuse, running: act, paused: act, stopped: act, broken: act}
 	case verbReset, verbSetBase:
 		return map[banger.State]verdict{creating: refuse, running: refuse, paused: refuse, stopped: act, broken: act}
+	case verbCommit:
+		return map[banger.State]verdict{creating: refuse, running: refuse, paused: refuse, stopped: act, broken: refuse}
 	case verbDelete:
 		return map[banger.State]verdict{creating: act, running: refuse, paused: refuse, stopped: act, broken: act}
 	case verbForcedReset:
@@ -85,7 +88,7 @@ func (m *Manager) refusal(v verb, rec banger.Record, vm banger.VM) error {
 	switch {
 	case v == verbReset:
 		return err.WithNext("banger vm stop %s, or banger vm reset --force %s", rec.Name, rec.Name)
-	case v == verbSetBase:
+	case v == verbSetBase || v == verbCommit:
 		return err.WithNext("banger vm stop %s", rec.Name)
 	case v == verbDelete:
 		return err.WithNext("banger vm stop %s, or banger vm delete --force %s", rec.Name, rec.Name)

@@ -2,6 +2,7 @@ package lifecycle
 
 import (
 	"context"
+	"io"
 	"log/slog"
 	"sync"
 	"time"
@@ -42,6 +43,11 @@ type Events interface {
 type Images interface {
 	Resolve(ctx context.Context, ref string, report banger.ProgressFunc) (banger.Image, error)
 	Template(ctx context.Context, size banger.Bytes) (path string, err error)
+	// Commit makes an image, without a name, of a VM's disk of this size, which lies
+	// over another image and which write gives.
+	Commit(ctx context.Context, vm string, below banger.Image, size banger.Bytes, write func(context.Context, io.WriterAt) error, report banger.ProgressFunc) (banger.Image, error)
+	// Name gives an image a local name.
+	Name(name, digest string) error
 }
 
 // Kernels gives kernels.

@@ -187,6 +187,13 @@ func (m *model) verbs() map[string]modelVerb {
 			},
 			becomes: in(states{banger.StateStopped: emptied, banger.StateRunning: emptied, banger.StatePaused: emptied, banger.StateBroken: emptied}),
 		},
+		"commit": {
+			do: func(name string) (lifecycle.Outcome, error) {
+				_, err := m.w.Commit(ctx, name, "mine", nil)
+				return lifecycle.Outcome{Changed: err == nil}, err
+			},
+			becomes: in(states{banger.StateStopped: emptied, banger.StateRunning: refuses, banger.StatePaused: refuses, banger.StateBroken: refuses}),
+		},
 		"port add": {
 			do: func(name string) (lifecycle.Outcome, error) {
 				_, out, err := m.w.AddPorts(ctx, name, []banger.Port{portOf(name)})

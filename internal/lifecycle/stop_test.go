@@ -343,6 +343,10 @@ func (w *world) verbs() map[string]func(name string) string {
 			_, out, err := w.Reset(ctx, name, true, nil)
 			return word(out, err)
 		},
+		"commit": func(name string) string {
+			_, err := w.Commit(ctx, name, "mine", nil)
+			return word(lifecycle.Outcome{Changed: true}, err)
+		},
 		"create": func(name string) string {
 			_, err := w.Create(ctx, name, spec(), nil, nil)
 			return word(lifecycle.Outcome{Changed: true}, err)
@@ -407,56 +411,56 @@ func TestEveryVerbInEveryState(t *testing.T) {
 			"delete": "changed gone", "delete --force": "changed gone", "create": "conflict creating",
 			"set": "conflict creating", "set --image": "conflict creating",
 			"restart": "conflict creating", "pause": "conflict creating", "resume": "conflict creating",
-			"reset": "conflict creating", "reset --force": "conflict creating",
+			"reset": "conflict creating", "reset --force": "conflict creating", "commit": "conflict creating",
 		},
 		"booting": { // all but kill and delete --force wait until it has booted
 			"start": "unchanged running", "stop": "changed stopped", "kill": "changed stopped",
 			"delete": "conflict running", "delete --force": "changed gone", "create": "conflict running",
 			"set": "changed running", "set --image": "conflict running",
 			"restart": "changed running", "pause": "changed paused", "resume": "unchanged running",
-			"reset": "conflict running", "reset --force": "changed stopped",
+			"reset": "conflict running", "reset --force": "changed stopped", "commit": "conflict running",
 		},
 		"running": {
 			"start": "unchanged running", "stop": "changed stopped", "kill": "changed stopped",
 			"delete": "conflict running", "delete --force": "changed gone", "create": "conflict running",
 			"set": "changed running", "set --image": "conflict running",
 			"restart": "changed running", "pause": "changed paused", "resume": "unchanged running",
-			"reset": "conflict running", "reset --force": "changed stopped",
+			"reset": "conflict running", "reset --force": "changed stopped", "commit": "conflict running",
 		},
 		"paused": {
 			"start": "conflict paused", "stop": "changed stopped", "kill": "changed stopped",
 			"delete": "conflict paused", "delete --force": "changed gone", "create": "conflict paused",
 			"set": "changed paused", "set --image": "conflict paused",
 			"restart": "changed running", "pause": "unchanged paused", "resume": "changed running",
-			"reset": "conflict paused", "reset --force": "changed stopped",
+			"reset": "conflict paused", "reset --force": "changed stopped", "commit": "conflict paused",
 		},
 		"stopped": {
 			"start": "changed running", "stop": "unchanged stopped", "kill": "unchanged stopped",
 			"delete": "changed gone", "delete --force": "changed gone", "create": "conflict stopped",
 			"set": "changed stopped", "set --image": "unchanged stopped",
 			"restart": "changed running", "pause": "conflict stopped", "resume": "conflict stopped",
-			"reset": "changed stopped", "reset --force": "changed stopped",
+			"reset": "changed stopped", "reset --force": "changed stopped", "commit": "changed stopped",
 		},
 		"broken": {
 			"start": "conflict broken", "stop": "unchanged broken", "kill": "unchanged broken",
 			"delete": "changed gone", "delete --force": "changed gone", "create": "conflict broken",
 			"set": "changed broken", "set --image": "unchanged broken",
 			"restart": "conflict broken", "pause": "conflict broken", "resume": "conflict broken",
-			"reset": "changed stopped", "reset --force": "changed stopped",
+			"reset": "changed stopped", "reset --force": "changed stopped", "commit": "conflict broken",
 		},
 		"cut off": {
 			"start": "conflict broken", "stop": "unchanged broken", "kill": "unchanged broken",
 			"delete": "changed gone", "delete --force": "changed gone", "create": "conflict broken",
 			"set": "conflict broken", "set --image": "conflict broken",
 			"restart": "conflict broken", "pause": "conflict broken", "resume": "conflict broken",
-			"reset": "conflict broken", "reset --force": "conflict broken",
+			"reset": "conflict broken", "reset --force": "conflict broken", "commit": "conflict broken",
 		},
 		"half deleted": {
 			"start": "conflict broken", "stop": "conflict broken", "kill": "conflict broken",
 			"delete": "internal broken", "delete --force": "internal broken", "create": "conflict broken",
 			"set": "conflict broken", "set --image": "conflict broken",
 			"restart": "conflict broken", "pause": "conflict broken", "resume": "conflict broken",
-			"reset": "conflict broken", "reset --force": "conflict broken",
+			"reset": "conflict broken", "reset --force": "conflict broken", "commit": "conflict broken",
 		},
 	}
 	inWorld(t, func(t *testing.T, w *world) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"os"
@@ -554,8 +555,9 @@ type images struct {
 	mu     sync.Mutex
 	gate   chan struct{} // a pull waits until it is closed; nil: it does not
 	size   banger.Bytes
-	gone   bool   // the image is in no cache; what its name stands for is a newer one
-	kernel string // that the image has for its VMs
+	gone   bool              // the image is in no cache; what its name stands for is a newer one
+	kernel string            // that the image has for its VMs
+	names  map[string]string // local ones
 }
 
 // The digest of the image, and of what its name stands for once it is gone.
@@ -625,6 +627,34 @@ func cached(locks *lifecycle.LockRecorder) (free func()) {
 func (i *images) Template(_ context.Context, size banger.Bytes) (string, error) {
 	defer cached(i.locks)()
 	return filepath.Join(i.layout.Cache, size.String()+".ext4"), nil
+}
+
+// Commit takes a disk and throws it away. What the disk lies over has nothing in it.
+func (i *images) Commit(ctx context.Context, vm string, below banger.Image, size banger.Bytes, write func(context.Context, io.WriterAt) error, _ banger.ProgressFunc) (banger.Image, error) {
+	defer cached(i.locks)()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	dir := filepath.Dir(below.RootFS)
+	if err := errors.Join(os.MkdirAll(dir, 0o700), os.WriteFile(below.RootFS, nil, 0o600)); err != nil {
+		return banger.Image{}, err
+	}
+	f, err := os.CreateTemp(dir, "")
+	if err != nil {
+		return banger.Image{}, err
+	}
+	err = errors.Join(write(ctx, f), f.Close(), os.Remove(f.Name()), os.Remove(below.RootFS))
+	return banger.Image{Digest: below.Digest + " of " + vm, Size: size}, err
+}
+
+// Name notes who has which name.
+func (i *images) Name(name, digest string) error {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if i.names == nil {
+		i.names = map[string]string{}
+	}
+	i.names[name] = digest
+	return nil
 }
 
 type kernels struct{ locks *lifecycle.LockRecorder }

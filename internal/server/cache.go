@@ -30,6 +30,9 @@ type Images interface {
 	// Import makes an image of an archive of one, or of a tar of a root. The
 	// reader must end when ctx does.
 	Import(ctx context.Context, name string, archive io.Reader, report banger.ProgressFunc) (banger.Image, error)
+	// Register makes one of a tar of an ext4 file system. The same holds for the
+	// reader.
+	Register(ctx context.Context, name string, file io.Reader, report banger.ProgressFunc) (banger.Image, error)
 }
 
 func (s *Server) listImages(ctx context.Context, _ *struct{}) (*body[[]banger.Image], error) {
@@ -94,8 +97,31 @@ func (s *Server) pullImage(ctx context.Context, in *pullInput) (*body[api.Operat
 	return &body[api.Operation]{view(op.Snapshot())}, nil
 }
 
+type commitInput struct {
+	Ref  string `path:"ref"`
+	Body api.CommitRequest
+}
+
+func (s *Server) commitImage(ctx context.Context, in *commitInput) (*body[api.Operation], error) {
+	vm, err := s.VMs.Show(ctx, in.Ref)
+	if err != nil {
+		return nil, err
+	}
+	op := s.beginOperation(ctx, "image commit", in.Body.Name, in.Body.Leash, func(ctx context.Context, report banger.ProgressFunc) (Result, error) {
+		image, err := s.VMs.Commit(ctx, vm.ID, in.Body.Name, report)
+		return Result{Image: &image, Outcome: lifecycle.Outcome{Changed: true}}, err
+	})
+	return &body[api.Operation]{view(op.Snapshot())}, nil
+}
+
 func (s *Server) importImage(w http.ResponseWriter, r *http.Request) {
 	s.receive(w, r, "image", func(ctx context.Context, name string, archive io.Reader) (any, error) {
 		return s.Images.Import(ctx, name, archive, nil)
+	})
+}
+
+func (s *Server) registerImage(w http.ResponseWriter, r *http.Request) {
+	s.receive(w, r, "image", func(ctx context.Context, name string, archive io.Reader) (any, error) {
+		return s.Images.Register(ctx, name, archive, nil)
 	})
 }

@@ -26,29 +26,34 @@ func TestImportImage(t *testing.T) {
 	w := newWorld(t, &servertest.VMs{})
 	s := httptest.NewServer(w.srv.Handler())
 	defer s.Close()
-	reply, err := http.Post(s.URL+api.RouteImageImport+"?name=mine", "", strings.NewReader("whole"))
-	if err != nil {
-		t.Fatal(err)
+	for _, route := range []string{api.RouteImageImport, api.RouteImageRegister} {
+		reply, err := http.Post(s.URL+route+"?name=mine", "", strings.NewReader("whole"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var img banger.Image
+		if err := json.NewDecoder(reply.Body).Decode(&img); err != nil || img.Name != "mine" || reply.StatusCode != 200 {
+			t.Errorf("%+v, %v, %s", img, err, reply.Status)
+		}
+		_ = reply.Body.Close()
 	}
-	var img banger.Image
-	if err := json.NewDecoder(reply.Body).Decode(&img); err != nil || img.Name != "mine" || reply.StatusCode != 200 {
-		t.Errorf("%+v, %v, %s", img, err, reply.Status)
-	}
-	_ = reply.Body.Close()
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+api.RouteImageImport+"?name=mine", forever{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if reply, err = http.DefaultClient.Do(r); err != nil {
-		t.Fatal(err)
-	}
-	if reply.StatusCode != 400 {
-		t.Errorf("%s", reply.Status)
-	}
-	if said, err := io.ReadAll(io.LimitReader(reply.Body, 4096)); !strings.Contains(string(said), "no archive") {
-		t.Errorf("%q, %v", said, err)
+	for _, route := range []string{api.RouteImageImport, api.RouteImageRegister} {
+		r, err := http.NewRequestWithContext(ctx, http.MethodPost, s.URL+route+"?name=mine", forever{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		reply, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reply.StatusCode != 400 {
+			t.Errorf("%s", reply.Status)
+		}
+		if said, err := io.ReadAll(io.LimitReader(reply.Body, 4096)); !strings.Contains(string(said), "no archive") {
+			t.Errorf("%q, %v", said, err)
+		}
 	}
 }
 

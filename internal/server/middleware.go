@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net/http"
 	"runtime/debug"
+	"slices"
 	"strconv"
 	"time"
 
@@ -74,7 +75,7 @@ func (s *Server) recovered(ctx context.Context, w *recorder) {
 // bound by the deadline for it: one that is still set when the body has been
 // read would cancel the request's context.
 func readBody(w http.ResponseWriter, r *http.Request) error {
-	if r.ContentLength == 0 || r.URL.Path == api.RouteImageImport || r.URL.Path == api.RouteKernelImport { // those are streams
+	if slices.Contains([]string{api.RouteImageImport, api.RouteImageRegister, api.RouteKernelImport}, r.URL.Path) || r.ContentLength == 0 { // those are streams
 		return nil
 	}
 	control := http.NewResponseController(w)

@@ -48,6 +48,7 @@ func (s *Server) routes(mux *http.ServeMux, h huma.API) {
 	handle(d, route{http.MethodPost, api.RouteVMRestart, "restart-vm", "Stop a VM and boot it again", 202}, s.restart)
 	handle(d, route{http.MethodPost, api.RouteVMPause, "pause-vm", "Stop a VM's vCPUs", 200}, s.pause)
 	handle(d, route{http.MethodPost, api.RouteVMResume, "resume-vm", "Let a paused VM's vCPUs go on", 200}, s.resume)
+	handle(d, route{http.MethodPost, api.RouteVMCommit, "commit-image", "Make an image of a stopped VM's system disk", 202}, s.commitImage)
 	handle(d, route{http.MethodPost, api.RouteVMReset, "reset-vm", "Throw away what a VM has written over its image; its work disk stays", 202}, s.reset)
 	handle(d, route{http.MethodGet, api.RouteVMWait, "wait-vm", "A VM as soon as it is as wanted, or as it is when the time is up", 200}, s.wait)
 	handle(d, route{http.MethodGet, api.RouteVMPorts, "list-ports", "The published ports of a VM", 200}, s.listPorts)
@@ -78,6 +79,9 @@ func (s *Server) routes(mux *http.ServeMux, h huma.API) {
 	raw(d, mux, route{http.MethodPost, api.RouteImageImport, "import-image",
 		"Make an image of an archive of one, or of a tar of a root; query: name; the archive is the body", 200},
 		s.importImage, "application/json", h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[banger.Image](), true, ""))
+	raw(d, mux, route{http.MethodPost, api.RouteImageRegister, "register-image",
+		"Make an image of an ext4 file system; query: name; the body is a tar of one file, rootfs.ext4", 200},
+		s.registerImage, "application/json", h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[banger.Image](), true, ""))
 	raw(d, mux, route{http.MethodPost, api.RouteKernelImport, "import-kernel",
 		"Make a kernel of a package, or of a tar of one; query: name; the package is the body", 200},
 		s.importKernel, "application/json", h.OpenAPI().Components.Schemas.Schema(reflect.TypeFor[banger.Kernel](), true, ""))

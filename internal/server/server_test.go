@@ -569,6 +569,8 @@ func documented() map[string]string {
 		api.RouteVMPause:         "post",
 		api.RouteVMPorts:         "get post delete",
 		api.RouteVMReset:         "post",
+		api.RouteVMCommit:        "post",
+		api.RouteImageRegister:   "post",
 		api.RouteVMRestart:       "post",
 		api.RouteVMResume:        "post",
 		api.RouteVMWait:          "get",
@@ -698,6 +700,17 @@ func TestPullImage(t *testing.T) {
 	}
 	if found := get[api.ImageLookup](w, "GET", api.RouteImageLookup+"?ref=absent", "", 200); found.Image != nil || len(found.Hosts) != 1 {
 		t.Errorf("%+v", found)
+	}
+}
+
+// A commit is an operation that comes to an image, and is about a VM that is there.
+func TestCommitImage(t *testing.T) {
+	w := newWorld(t, &servertest.VMs{})
+	get[api.ErrorReply](w, "POST", "/v1/vms/nosuch/commit", `{"name":"mine"}`, 404)
+	w.follow(get[api.Operation](w, "POST", api.RouteVMs, `{"name":"box"}`, 202))
+	op := w.follow(get[api.Operation](w, "POST", "/v1/vms/box/commit", `{"name":"mine"}`, 202))
+	if op.Status != api.OperationDone || op.Kind != "image commit" || op.Target != "mine" || op.Image == nil || op.Image.Name != "mine" {
+		t.Errorf("%+v", op)
 	}
 }
 

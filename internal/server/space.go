@@ -12,7 +12,7 @@ type Space interface {
 	Usage(ctx context.Context) (banger.DiskUsage, error)
 	// Prune removes what no VM needs; with all also what the next VM would be made
 	// of. With dry it only says what.
-	Prune(ctx context.Context, all, dry bool) (banger.Pruned, error)
+	Prune(ctx context.Context, kind string, all, dry bool) (banger.Pruned, error)
 }
 
 func (s *Server) usage(ctx context.Context, _ *struct{}) (*body[banger.DiskUsage], error) {
@@ -24,12 +24,13 @@ func (s *Server) usage(ctx context.Context, _ *struct{}) (*body[banger.DiskUsage
 }
 
 type pruneInput struct {
-	All bool `query:"all"`
-	Dry bool `query:"dry"`
+	Kind string `query:"kind"`
+	All  bool   `query:"all"`
+	Dry  bool   `query:"dry"`
 }
 
 func (s *Server) prune(ctx context.Context, in *pruneInput) (*body[banger.Pruned], error) {
-	pruned, err := s.Space.Prune(ctx, in.All, in.Dry)
+	pruned, err := s.Space.Prune(ctx, in.Kind, in.All, in.Dry)
 	if err != nil {
 		return nil, err
 	}

@@ -27,6 +27,8 @@ type VMs interface {
 	Resume(ctx context.Context, ref string) (banger.VM, lifecycle.Outcome, error)
 	Reset(ctx context.Context, ref string, force bool, report banger.ProgressFunc) (banger.Detail, lifecycle.Outcome, error)
 	Set(ctx context.Context, ref string, change lifecycle.Change, report banger.ProgressFunc) (banger.Detail, lifecycle.Outcome, error)
+	// Commit makes an image of a stopped VM's system disk, with a local name.
+	Commit(ctx context.Context, ref, name string, report banger.ProgressFunc) (banger.Image, error)
 	// Await waits until a VM is as wanted, which reached says, or ctx has ended.
 	Await(ctx context.Context, ref string, until lifecycle.Condition) (vm banger.VM, reached bool, err error)
 	Delete(ctx context.Context, ref string, force bool) (banger.VM, lifecycle.Outcome, error)

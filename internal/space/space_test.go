@@ -148,7 +148,7 @@ func TestSharedFilesAreNotReclaimable(t *testing.T) {
 // pruned is what a prune says, in a line for each.
 func pruned(t *testing.T, h space.Home, all, dry bool) ([]string, banger.Bytes) {
 	t.Helper()
-	p, err := h.Prune(t.Context(), all, dry)
+	p, err := h.Prune(t.Context(), "", all, dry)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,6 +168,11 @@ func TestPruneRemovesWhatNothingNeeds(t *testing.T) {
 	}
 	if after := usage(t, h).Total; after != before {
 		t.Errorf("dry: %d bytes are gone", before-after)
+	}
+	for _, kind := range []string{"image", "kernel"} {
+		if p, err := h.Prune(t.Context(), kind, false, true); err != nil || len(p.Entries) != map[string]int{"kernel": 1}[kind] {
+			t.Errorf("%s: %+v, %v", kind, p, err)
+		}
 	}
 	got, freed := pruned(t, h, false, false)
 	if !slices.Equal(got, []string{"half true", "old true"}) {

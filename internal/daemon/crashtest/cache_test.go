@@ -1,6 +1,7 @@
 package crashtest
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"os"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/image/ext4"
 )
 
 // What VMs here are made of, by the names that their specs give.
@@ -32,7 +34,8 @@ func fillCache(dir string) error {
 		writeJSON(filepath.Join(kernelDir, "manifest.json"), map[string]any{
 			"format": 1, "digest": "sha256:" + kernel, "release": kernelName, "sizes": sizes,
 		}),
-		sparse(filepath.Join(imageDir, "rootfs.ext4"), int64(banger.MinDisk)),
+		os.MkdirAll(imageDir, 0o755), os.MkdirAll(filepath.Join(dir, "images", "tmp"), 0o755),
+		ext4.Empty(context.Background(), filepath.Join(imageDir, "rootfs.ext4"), ext4.Options{Size: banger.MinDisk}),
 		writeJSON(filepath.Join(imageDir, "manifest.json"), struct {
 			Version int `json:"version"`
 			banger.Image

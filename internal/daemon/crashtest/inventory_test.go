@@ -38,6 +38,9 @@ func (h *home) files() (found []string, err error) {
 		if os.IsNotExist(err) || err == nil && own(d.Name()) {
 			return nil
 		}
+		if err == nil && d.IsDir() && d.Name() == "locks" { // those of a cache stay
+			return fs.SkipDir
+		}
 		if err == nil {
 			found = append(found, "file "+strings.TrimPrefix(path, h.dir)+" "+d.Type().String())
 		}

@@ -337,10 +337,15 @@ func (h *home) effective(v verb) error {
 	return v.effect(h, d.VM)
 }
 
-// reset deletes the verb's VM and compares what there is with what there was.
+// reset deletes the verb's VM, and what the verb has made beside it, and compares what there is with what there was.
 func (h *home) reset(v verb) error {
 	if err := h.delete(v.target(), true); err != nil && banger.KindOf(err) != banger.KindNotFound {
 		return fmt.Errorf("delete: %w", err)
+	}
+	if v.undo != nil {
+		if err := v.undo(h); err != nil {
+			return fmt.Errorf("undo: %w", err)
+		}
 	}
 	return eventually(func() error {
 		now, err := h.inventory()

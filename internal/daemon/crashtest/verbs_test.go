@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"syscall"
 
 	"banger.dev/banger"
@@ -36,6 +37,8 @@ type verb struct {
 	do      func(h *home, vm string) error
 	// effect says whether what the verb does is there; nil: the state says all.
 	effect func(h *home, vm banger.VM) error
+	// undo takes away what the verb has made beside the VM.
+	undo func(h *home) error
 	// done is the kind of error that says, when the verb is repeated, that it had
 	// been done.
 	done banger.Kind
@@ -130,6 +133,7 @@ func verbs() []verb {
 		{name: "reset --force of a paused one", alike: true, from: banger.StatePaused, to: banger.StateStopped, do: reset(true)},
 		{name: "set", from: banger.StateStopped, to: banger.StateStopped, do: set, effect: isSet},
 		{name: "set of a running one", from: banger.StateRunning, to: banger.StateRunning, do: setLive, effect: isSet},
+		{name: "image commit", from: banger.StateStopped, to: banger.StateStopped, do: (*home).commit, effect: committed, undo: (*home).deleteImage},
 		{name: "set of a paused one", alike: true, from: banger.StatePaused, to: banger.StatePaused, do: setLive, effect: isSet},
 		{name: "set of a broken one", alike: true, from: banger.StateBroken, to: banger.StateBroken, do: setLive, effect: isSet},
 		{name: "wait for an end without a verb", from: banger.StateRunning, to: banger.StateStopped, do: (*home).awaitsTheEnd},
@@ -154,6 +158,31 @@ func verbs() []verb {
 		{name: "recovery of a delete that was cut off", from: banger.StateStopped, to: absent, via: []banger.State{banger.StateBroken}, quiet: true,
 			prepare: (*home).halfDelete, do: (*home).recover},
 	}
+}
+
+// image is the name of what is made of a VM here. Homes may share a cache.
+func (h *home) image() string { return filepath.Base(filepath.Dir(h.dir)) }
+
+func (h *home) commit(vm string) error {
+	return do(h, func(ctx context.Context, c *client.Client) (api.Operation, error) {
+		return c.CommitImage(ctx, vm, api.CommitRequest{Name: h.image()}, nil)
+	})
+}
+
+func committed(h *home, _ banger.VM) error {
+	found, err := ask(h, func(ctx context.Context, c *client.Client) (api.ImageLookup, error) {
+		return c.LookupImage(ctx, h.image())
+	})
+	if err == nil && found.Image == nil {
+		err = fmt.Errorf("there is no image %s", h.image())
+	}
+	return err
+}
+
+func (h *home) deleteImage() error {
+	return do(h, func(ctx context.Context, c *client.Client) (banger.Image, error) {
+		return c.DeleteImage(ctx, h.image())
+	})
 }
 
 func (h *home) pause(vm string) error {

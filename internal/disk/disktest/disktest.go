@@ -3,8 +3,10 @@ package disktest
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"banger.dev/banger"
@@ -33,6 +35,7 @@ func Suite(t *testing.T, s Subject) {
 		{"Grown", testGrown},
 		{"GrownToLess", testGrownToLess},
 		{"GrownButGone", testGrownButGone},
+		{"Flattened", testFlattened},
 		{"RemovedTwice", testRemoved},
 	} {
 		t.Run(test.name, func(t *testing.T) { test.run(t, s) })
@@ -141,6 +144,41 @@ func testGrown(t *testing.T, s Subject) {
 	s.holds(t, a, 0, block("base"))
 	s.holds(t, a, 4096, block("mine"))
 	s.holds(t, a, int64(20*banger.GiB)-4096, block("last"))
+}
+
+// testFlattened compares every byte near what was written with what a VMM reads.
+func testFlattened(t *testing.T, s Subject) {
+	base := newBase(t)
+	path := s.overlay(t, base, 3*banger.GiB)
+	a := s.attach(t, base, path)
+	places := []int64{0, 8192, 1 << 20, 1<<20 + 128<<10 - 4096, int64(banger.GiB) - 4096, int64(2 * banger.GiB), int64(3*banger.GiB) - 4096}
+	for _, at := range places[1:] {
+		s.Write(t, a, at, block("mine"))
+	}
+	f, err := os.Create(filepath.Join(t.TempDir(), "flat"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	if err := errors.Join(f.Truncate(int64(3*banger.GiB)), s.Driver.Flatten(t.Context(), base, path, f)); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range places {
+		for _, near := range []int64{at - 4096, at, at + 4096} {
+			if near < 0 || near >= int64(3*banger.GiB) {
+				continue
+			}
+			got := make([]byte, 4096)
+			if _, err := f.ReadAt(got, near); err != nil {
+				t.Fatal(err)
+			}
+			s.holds(t, a, near, got)
+		}
+	}
+	st, err := f.Stat()
+	if err != nil || st.Size() != int64(3*banger.GiB) || st.Sys().(*syscall.Stat_t).Blocks > 4<<20/512 {
+		t.Errorf("it takes more than what was written: %+v, %v", st, err)
+	}
 }
 
 func testGrownToLess(t *testing.T, s Subject) {

@@ -2,6 +2,7 @@ package debian
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -140,6 +141,27 @@ func TestHooksFinishARoot(t *testing.T) {
 	list, err := os.ReadFile(filepath.Join(root, "etc/apt/sources.list"))
 	if err != nil || !strings.HasPrefix(string(list), "deb [signed-by="+guestKeyring+"] http://mirror.example/it's $(touch") || strings.Count(string(list), "\n") != 3 {
 		t.Errorf("%s, %v", list, err)
+	}
+}
+
+// Docker keeps its data on the work disk, which has /home.
+func TestDockerIsOnTheWorkDisk(t *testing.T) {
+	root, b := t.TempDir(), Builder{Suite: Stable, More: []string{"docker.io"}}
+	for _, dir := range []string{"etc/apt/apt.conf.d", "etc/systemd/system", "var/log", "var/lib/dpkg"} {
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if out, err := exec.Command("sh", "-c", b.hooks(apt.Sources{}), "exec", root).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	var settings map[string]string
+	content, err := os.ReadFile(filepath.Join(root, "etc/docker/daemon.json"))
+	if err == nil {
+		err = json.Unmarshal(content, &settings)
+	}
+	if err != nil || !strings.HasPrefix(settings["data-root"], "/home/") {
+		t.Errorf("%s, %v", content, err)
 	}
 }
 

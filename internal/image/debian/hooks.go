@@ -1,6 +1,7 @@
 package debian
 
 import (
+	"slices"
 	"strings"
 
 	"banger.dev/banger/internal/apt"
@@ -8,14 +9,26 @@ import (
 
 // hooks is the shell script that finishes the image; $1 is its root.
 func (b Builder) hooks(s apt.Sources) string {
-	return strings.Join([]string{
+	parts := []string{
 		"set -eu",
 		identity,
 		units,
 		"printf '%s\\n' " + quoteAll(b.lines(guestSources(s), guestKeyring)) + ` > "$1/etc/apt/sources.list"`,
 		leftovers,
-	}, "\n")
+	}
+	if slices.Contains(b.More, "docker.io") {
+		parts = append(parts, docker)
+	}
+	return strings.Join(parts, "\n")
 }
+
+// docker has dockerd keep images, containers and volumes on the work disk, which
+// a reset and another image leave alone. Its own directory of the disk is one of
+// those that every VM has; without a work disk it lies on the root.
+const docker = `
+mkdir -p "$1/etc/docker"
+printf '{\n  "data-root": "/home/.docker"\n}\n' > "$1/etc/docker/daemon.json"
+`
 
 // identity empties what the host gives each VM. The files stay: they are where
 // the agent binds or writes its own.

@@ -20,7 +20,7 @@ func (s Space) Usage(context.Context) (banger.DiskUsage, error) {
 }
 
 // Prune is server.Space's: with all it removes everything, else nothing.
-func (s Space) Prune(_ context.Context, all, dry bool) (banger.Pruned, error) {
+func (s Space) Prune(_ context.Context, _ string, all, dry bool) (banger.Pruned, error) {
 	p := banger.Pruned{Entries: []banger.PrunedEntry{}}
 	for _, e := range s {
 		if all {

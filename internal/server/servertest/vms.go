@@ -138,6 +138,15 @@ func (w *VMs) turn(ref string, state banger.State) (banger.VM, lifecycle.Outcome
 	return after, outcome, err
 }
 
+// Commit is server.VMs's.
+func (w *VMs) Commit(ctx context.Context, ref, name string, report banger.ProgressFunc) (banger.Image, error) {
+	report.Report(banger.Progress{Stage: "image"})
+	if _, err := w.Show(ctx, ref); err != nil {
+		return banger.Image{}, err
+	}
+	return banger.Image{Name: name, Digest: "sha256:abc"}, nil
+}
+
 // Reset is server.VMs's; what is forced is noted.
 func (w *VMs) Reset(ctx context.Context, ref string, force bool, report banger.ProgressFunc) (banger.Detail, lifecycle.Outcome, error) {
 	report.Report(banger.Progress{Stage: "pull image"})
