@@ -54,7 +54,7 @@ func main() {
 	rounds := flag.Int("rounds", 7, "how often each thing is measured; the median counts")
 	bin := flag.String("bin", "bin", "directory of the built binaries")
 	out := flag.String("json", "bench.out", "file for the JSON report")
-	only := flag.String("only", "", "one part alone: boot, exec, ssh, files, disk, idle, network, version, list, fleet or image")
+	only := flag.String("only", "", "one part alone: boot, exec, ssh, files, disk, idle, network, version, list, fleet, image or pull")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -77,7 +77,7 @@ func run(ctx context.Context, rounds int, bin, out, only string) (err error) {
 	for _, part := range []struct {
 		name string
 		do   func(context.Context) error
-	}{{"boot", b.boot}, {"exec", b.exec}, {"ssh", b.ssh}, {"files", b.files}, {"disk", b.disk}, {"idle", b.idle}, {"network", b.network}, {"version", b.version}, {"list", b.list}, {"fleet", b.fleet}, {"image", b.image}} {
+	}{{"boot", b.boot}, {"exec", b.exec}, {"ssh", b.ssh}, {"files", b.files}, {"disk", b.disk}, {"idle", b.idle}, {"network", b.network}, {"version", b.version}, {"list", b.list}, {"fleet", b.fleet}, {"image", b.image}, {"pull", b.pull}} {
 		if only != "" && only != part.name {
 			continue
 		}
