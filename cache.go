@@ -7,6 +7,7 @@ type CacheKind string
 const (
 	CacheImage    CacheKind = "image"
 	CacheKernel   CacheKind = "kernel"
+	CacheLayer    CacheKind = "layer"    // of a registry's images, for the next pull that has it
 	CacheTemplate CacheKind = "template" // an empty file system that work disks are laid over
 	CachePackages CacheKind = "packages" // that kernels were made of
 	CacheLists    CacheKind = "lists"    // of the packages that there are

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"encoding/json"
+	"errors"
 	"os"
 	"path/filepath"
 	"reflect"
@@ -45,6 +46,32 @@ func TestImagePull(t *testing.T) {
 	w.lookup = api.ImageLookup{Image: &banger.Image{Name: "local", Digest: "sha256:def"}}
 	w.run("image", "pull", "local").want(t, 0, "sha256:def\n", "banger: local is here already\n")
 	w.run("image", "pull").want(t, 2, "", "banger: image pull needs REF, the image; try: banger image pull --help\n")
+}
+
+// What docker login has left to a helper, the helper is asked for: here, by the
+// user's command, and not by the daemon.
+func TestImagePullAsksTheHelper(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("DOCKER_CONFIG", dir)
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	helper := "#!/bin/sh\nread host\n[ \"$1 $host\" = 'get registry.example' ] && echo '{\"Username\":\"ada\",\"Secret\":\"pass\"}' || { echo 'credentials not found in native keychain'; exit 1; }\n"
+	if err := errors.Join(
+		os.WriteFile(filepath.Join(dir, "config.json"), []byte(`{"credsStore":"broken","credHelpers":{"registry.example":"test","mirror.example":"test"}}`), 0o600),
+		os.WriteFile(filepath.Join(dir, "docker-credential-test"), []byte(helper), 0o700),
+	); err != nil {
+		t.Fatal(err)
+	}
+	w := newWorld(t).withDaemon()
+	w.lookup.Hosts = []string{"mirror.example", "registry.example"}
+	w.run("image", "pull", "registry.example/mine").want(t, 0, "sha256:abc\n", "")
+	want := map[string]api.RegistryCredential{"registry.example": {Username: "ada", Password: "pass"}}
+	if got := w.pulled().Credentials; !reflect.DeepEqual(got, want) {
+		t.Errorf("gave %+v", got)
+	}
+	w.lookup.Hosts = []string{"other.example"} // whose helper is not there
+	if got := w.run("image", "pull", "other.example/mine"); got.code != 0 && !strings.Contains(got.stderr, "try: docker login other.example") {
+		t.Errorf("%+v", got)
+	}
 }
 
 // A VM's image is pulled with the user's credentials if it is a registry's and

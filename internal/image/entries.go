@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"banger.dev/banger"
@@ -50,7 +51,8 @@ func here(path, what string) error {
 	return err
 }
 
-// Entries are the images in the cache, whole or not, and the templates.
+// Entries are the images in the cache, whole or not, their layers, and the
+// templates.
 func (s *Store) Entries(context.Context) ([]banger.CacheEntry, error) {
 	digests, err := s.digests()
 	if err != nil {
@@ -71,8 +73,12 @@ func (s *Store) Entries(context.Context) ([]banger.CacheEntry, error) {
 		}
 		all = append(all, e)
 	}
+	layers, err := s.layerEntries(all)
+	if err != nil {
+		return nil, err
+	}
 	templates, err := s.templateEntries()
-	return append(all, templates...), err
+	return slices.Concat(all, layers, templates), err
 }
 
 // isCurrent says whether Resolve goes by a reference.
@@ -130,8 +136,11 @@ func (s *Store) templateEntries() ([]banger.CacheEntry, error) {
 
 // RemoveEntry removes one of Entries. It is KindConflict while a VM needs it.
 func (s *Store) RemoveEntry(ctx context.Context, e banger.CacheEntry) error {
-	if e.Kind == banger.CacheTemplate {
+	switch e.Kind {
+	case banger.CacheTemplate:
 		return s.templates.Remove(ctx, e.Name, func() error { return os.Remove(e.Path) })
+	case banger.CacheLayer:
+		return s.removeLayer(filepath.Base(e.Path))
 	}
 	return s.Remove(ctx, e.Digest)
 }
@@ -160,37 +169,4 @@ func (s *Store) Remove(ctx context.Context, digest string) error {
 		errs = append(errs, os.Remove(s.refFile(ref.file)))
 	}
 	return errors.Join(append(errs, s.sweepLayers())...)
-}
-
-// sweepLayers removes the layers that no image is made of, unless something is
-// being made: it may need them, and the next removal sees to the rest.
-func (s *Store) sweepLayers() error {
-	var failed []error
-	for _, making := range namesIn(filepath.Join(s.layout.Images(), "tmp"), &failed) {
-		unlock, err := tryLock(s.lockFile(making))
-		if err != nil {
-			return nil
-		}
-		defer unlock()
-	}
-	needed := map[string]bool{}
-	digests, err := s.digests()
-	if err != nil {
-		return err
-	}
-	for _, hex := range digests {
-		var m manifest
-		if err := readJSON(filepath.Join(s.dir(hex), "manifest.json"), &m); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-		for _, l := range m.Layers {
-			needed[paths.DigestDir(l)] = true
-		}
-	}
-	for _, name := range namesIn(s.layersDir(), &failed) {
-		if !needed[name] {
-			failed = append(failed, os.Remove(filepath.Join(s.layersDir(), name)))
-		}
-	}
-	return errors.Join(failed...)
 }

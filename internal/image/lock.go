@@ -19,7 +19,9 @@ var errBusy = errors.New("locked by another process")
 
 // tryLock takes the lock file path, or gives errBusy. The kernel lets go of it
 // when its holder dies. The file stays: removing it would let two hold it.
-func tryLock(path string) (unlock func(), err error) {
+func tryLock(path string) (unlock func(), err error) { return flock(path, unix.LOCK_EX) }
+
+func flock(path string, how int) (unlock func(), err error) {
 	if err := makeDirs(filepath.Dir(path)); err != nil {
 		return nil, err
 	}
@@ -27,7 +29,7 @@ func tryLock(path string) (unlock func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	if err := unix.Flock(int(f.Fd()), how|unix.LOCK_NB); err != nil {
 		_ = f.Close()
 		if errors.Is(err, unix.EWOULDBLOCK) {
 			return nil, errBusy
@@ -40,8 +42,17 @@ func tryLock(path string) (unlock func(), err error) {
 // lock takes the lock file path and waits for it as long as ctx allows; wait is
 // called once if it has to.
 func lock(ctx context.Context, path string, wait func()) (unlock func(), err error) {
+	return waitFor(ctx, path, unix.LOCK_EX, wait)
+}
+
+// share is lock for one of many who only keep others from having it alone.
+func share(ctx context.Context, path string) (unlock func(), err error) {
+	return waitFor(ctx, path, unix.LOCK_SH, func() {})
+}
+
+func waitFor(ctx context.Context, path string, how int, wait func()) (unlock func(), err error) {
 	for first := true; ; first = false {
-		unlock, err := tryLock(path)
+		unlock, err := flock(path, how)
 		if !errors.Is(err, errBusy) {
 			return unlock, err
 		}

@@ -9,18 +9,25 @@ import (
 	"banger.dev/banger/internal/image/oci"
 )
 
-// observed is a layer whose reading is reported, and ends with a context.
+// observed is a layer whose reading is reported, and ends with a context. Its tar
+// is compared with its digest at the first reading, which is to its end.
 type observed struct {
 	oci.Stored
 	ctx    context.Context
 	report banger.ProgressFunc
 	number int
 	of     int
+	read   bool
 }
 
 // Open is ext4.Layer's.
-func (o observed) Open() (io.ReadCloser, error) {
-	r, err := o.Stored.Open()
+func (o *observed) Open() (io.ReadCloser, error) {
+	stored := o.Stored
+	if o.read {
+		stored.DiffID = ""
+	}
+	o.read = true
+	r, err := stored.Open()
 	if err != nil {
 		return nil, err
 	}

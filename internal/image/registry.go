@@ -5,7 +5,6 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -106,8 +105,6 @@ func (s *Store) pullReference(ctx context.Context, entry Entry, credentials map[
 	return img, s.setRef(referenceKey(parsed), reference{Digest: img.Digest, Name: ref})
 }
 
-func (s *Store) layersDir() string { return filepath.Join(s.layout.Images(), "layers") }
-
 // fetch brings the layers of an image and makes it.
 func (s *Store) fetch(ctx context.Context, client *oci.Client, found *oci.Image, ref string, report banger.ProgressFunc) (banger.Image, error) {
 	work, err := s.begin(ctx, paths.DigestDir(found.Digest), ref, report)
@@ -118,6 +115,11 @@ func (s *Store) fetch(ctx context.Context, client *oci.Client, found *oci.Image,
 	if img, err := s.load(found.Digest); err == nil {
 		return img, nil // whoever held the lock made it
 	}
+	unshare, err := share(ctx, s.layersLock())
+	if err != nil {
+		return banger.Image{}, err
+	}
+	defer unshare()
 	err = client.Fetch(ctx, found, func(name string, do func() error) error {
 		unlock, err := lock(ctx, s.lockFile(name), func() {})
 		if err != nil {

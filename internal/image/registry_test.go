@@ -546,7 +546,12 @@ func TestPullBadLayers(t *testing.T) {
 	r.push("zeros", v1.ConfigFile{}, pack(t, "f", strings.Repeat("\x00", 64<<20)))
 	r.push("none", v1.ConfigFile{}, []byte(strings.Repeat("nonsense", 1000)))
 	r.push("out", v1.ConfigFile{}, pack(t, "../../etc/passwd", "hacked"))
-	for name, says := range map[string]string{"zeros": "hold more than", "none": "not a whole tar", "out": "leads out"} {
+	var huge bytes.Buffer // 100 GiB, of which there is nothing
+	if w := tar.NewWriter(&huge); w.WriteHeader(&tar.Header{Name: "f", Typeflag: tar.TypeReg, Size: 100 << 30}) != nil || w.Flush() == nil {
+		t.Fatal("no header")
+	}
+	r.push("huge", v1.ConfigFile{}, huge.Bytes())
+	for name, says := range map[string]string{"zeros": "hold more than", "huge": "hold more than", "none": "not a whole tar", "out": "leads out"} {
 		layout := paths.Layout{Cache: t.TempDir()}
 		store := image.New(layout, func() image.Settings {
 			return image.Settings{Limits: layer.Limits{Entries: 100, Size: 32 * banger.MiB}}

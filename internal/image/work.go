@@ -88,7 +88,7 @@ func (w *work) addLayers(ctx context.Context, found *oci.Image, stored []oci.Sto
 	config := found.Config.Config
 	var layers []ext4.Layer
 	for i, l := range stored {
-		layers = append(layers, observed{l, ctx, w.report, i + 1, len(stored)})
+		layers = append(layers, &observed{Stored: l, ctx: ctx, report: w.report, number: i + 1, of: len(stored)})
 	}
 	return w.make(ctx, Config{
 		Source: found.Name, Architecture: found.Config.Architecture, Env: config.Env, Workdir: config.WorkingDir,

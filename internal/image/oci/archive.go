@@ -211,7 +211,7 @@ func (a *archive) manifest() (*v1.Manifest, error) {
 		}
 		var fit []v1.Descriptor
 		for _, d := range list.Manifests {
-			if d.Platform == nil || d.Platform.OS == platform().OS && d.Platform.Architecture == platform().Architecture {
+			if isOurs(d) {
 				fit = append(fit, d)
 			}
 		}

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"time"
 
@@ -21,7 +22,7 @@ import (
 
 const (
 	parallel   = 3 // layers at a time
-	tries      = 5 // without a byte more, until a layer is given up
+	tries      = 5 // without a byte more than ever, until a layer is given up
 	firstPause = 200 * time.Millisecond
 )
 
@@ -111,14 +112,13 @@ func (f *fetch) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for failures, pause := 0, firstPause; have < f.layer.Size; {
-		before := have
+	for failures, pause, most := 0, firstPause, have; have < f.layer.Size; {
 		have, err = f.request(ctx, out, sum, have)
 		if err == nil {
 			continue
 		}
-		if failures++; have > before {
-			failures, pause = 0, firstPause
+		if failures++; have > most {
+			failures, pause, most = 0, firstPause, have
 		}
 		if ctx.Err() != nil {
 			return ctx.Err()
@@ -154,21 +154,29 @@ func (f *fetch) request(ctx context.Context, out *os.File, sum hash.Hash, have i
 		return have, err
 	}
 	defer func() { _ = reply.Body.Close() }()
-	switch {
-	case reply.StatusCode == http.StatusPartialContent && have > 0:
-	case reply.StatusCode == http.StatusOK || reply.StatusCode == http.StatusRequestedRangeNotSatisfiable && have > 0:
-		// It knows nothing of ranges: from the beginning.
+	switch code := reply.StatusCode; {
+	case code == http.StatusPartialContent && have > 0 && f.goesOn(reply, have):
+	case code == http.StatusOK: // also where it knows nothing of ranges
 		sum.Reset()
 		have = 0
-	case reply.StatusCode == http.StatusNotFound:
+	case have > 0 && (code == http.StatusPartialContent || code == http.StatusRequestedRangeNotSatisfiable):
+		sum.Reset()
+		return 0, errors.Join(fmt.Errorf("the registry sends another part of it than %d bytes and on", have), out.Truncate(0))
+	case code == http.StatusNotFound:
 		return have, banger.Errorf(banger.KindInvalid, "the layer %s of its manifest is not there", f.layer.Digest)
 	default:
 		return have, fmt.Errorf("the registry answers %s", reply.Status)
 	}
-	if reply.StatusCode == http.StatusRequestedRangeNotSatisfiable {
-		return 0, out.Truncate(0)
-	}
 	return f.copy(out, sum, reply.Body, have)
+}
+
+// goesOn says whether an answer is what is behind the bytes that there are, and of
+// a layer of this size.
+func (f *fetch) goesOn(reply *http.Response, have int64) bool {
+	var first, last int64
+	var size string
+	n, _ := fmt.Sscanf(reply.Header.Get("Content-Range"), "bytes %d-%d/%s", &first, &last, &size)
+	return n == 3 && first == have && last < f.layer.Size && (size == "*" || size == strconv.FormatInt(f.layer.Size, 10))
 }
 
 // copy writes what comes behind what is there, and not a byte more than there is to be.

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
@@ -60,6 +61,9 @@ func (c *Client) find(ctx context.Context, place name.Reference) (*Image, error)
 	if err != nil {
 		return nil, explain(place, err)
 	}
+	if err := offers(found); err != nil {
+		return nil, explain(place, err)
+	}
 	image, err := found.Image()
 	if err != nil {
 		return nil, explain(place, err)
@@ -70,6 +74,35 @@ func (c *Client) find(ctx context.Context, place name.Reference) (*Image, error)
 	}
 	described.place, described.way = place, way
 	return described, nil
+}
+
+// offers says whether what was found has an image for this host, if it has several.
+func offers(found *remote.Descriptor) error {
+	if !found.MediaType.IsIndex() {
+		return nil
+	}
+	index, err := found.ImageIndex()
+	if err != nil {
+		return err
+	}
+	list, err := index.IndexManifest()
+	if err != nil {
+		return err
+	}
+	var others []string
+	for _, d := range list.Manifests {
+		if isOurs(d) {
+			return nil
+		}
+		others = append(others, d.Platform.OS+"/"+d.Platform.Architecture)
+	}
+	return banger.Errorf(banger.KindInvalid, "it is for %.200q, and this host is %s", strings.Join(others, ", "), platform())
+}
+
+// isOurs says whether one of several images is for this host.
+func isOurs(d v1.Descriptor) bool {
+	p := platform()
+	return d.Platform == nil || d.Platform.OS == p.OS && d.Platform.Architecture == p.Architecture
 }
 
 func (c *Client) authenticator(place name.Reference) authn.Authenticator {
