@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"banger.dev/banger"
 	"banger.dev/banger/internal/daemon/fault"
 	"banger.dev/banger/internal/proc"
 )
@@ -32,9 +33,19 @@ func (h *home) cutOff(vm string) error {
 	return h.dieAfter("create.keys", func() error { return h.create(vm, h.spec, nil) })
 }
 
-// halfDelete leaves a VM half deleted, and no daemon.
+// halfDelete leaves a VM half deleted, and no daemon. Where the client has asked
+// the next daemon, which had finished the delete by then, it is tried again.
 func (h *home) halfDelete(vm string) error {
-	return h.dieAfter("delete.mark", func() error { return h.delete(vm, false) })
+	for {
+		var deleted error
+		err := h.dieAfter("delete.mark", func() error { deleted = h.delete(vm, false); return deleted })
+		if err != nil || banger.KindOf(deleted) != banger.KindNotFound {
+			return err
+		}
+		if err := h.create(vm, h.spec, nil); err != nil {
+			return err
+		}
+	}
 }
 
 // dieAfter kills the daemon in a verb.
