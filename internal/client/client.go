@@ -17,7 +17,6 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -103,23 +102,30 @@ func (c *Client) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 // a request that nobody has heard, from one after.
 type heard struct {
 	net.Conn
-	wrote atomic.Bool
+	writing sync.Mutex // an end that is read meanwhile waits to know what became of it
+	wrote   bool
 }
 
 func (h *heard) Write(p []byte) (int, error) {
+	h.writing.Lock()
+	defer h.writing.Unlock()
 	n, err := h.Conn.Write(p)
-	if n > 0 {
-		h.wrote.Store(true)
-	}
+	h.wrote = h.wrote || n > 0
 	return n, err
 }
 
 func (h *heard) Read(p []byte) (int, error) {
 	n, err := h.Conn.Read(p)
-	if errors.Is(err, io.EOF) && !h.wrote.Load() {
+	if errors.Is(err, io.EOF) && h.unheard() {
 		err = unix.ECONNRESET
 	}
 	return n, err
+}
+
+func (h *heard) unheard() bool {
+	h.writing.Lock()
+	defer h.writing.Unlock()
+	return !h.wrote
 }
 
 func (c *Client) takeReady() net.Conn {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"slices"
 	"testing"
@@ -246,5 +247,40 @@ func TestCompare(t *testing.T) {
 		if errors.Is(err, errOlder) != (c.order < 0) || (err == nil) != (c.order == 0) {
 			t.Errorf("%+v: %v", c.ping, err)
 		}
+	}
+}
+
+// hasty is a connection whose other end reads, and dies, before the write of it
+// has returned.
+type hasty struct {
+	net.Conn
+	read, died chan struct{}
+}
+
+func (h *hasty) Write(p []byte) (int, error) {
+	close(h.read)
+	<-h.died
+	return len(p), nil
+}
+
+func (h *hasty) Read([]byte) (int, error) {
+	<-h.read
+	close(h.died)
+	return 0, io.EOF
+}
+
+// What a daemon has read before it died is not sent to the next one.
+func TestReadBeforeItDied(t *testing.T) {
+	conn := &heard{Conn: &hasty{read: make(chan struct{}), died: make(chan struct{})}}
+	wrote := make(chan error)
+	go func() {
+		_, err := conn.Write([]byte("DELETE"))
+		wrote <- err
+	}()
+	if _, err := conn.Read(nil); unheard(err) {
+		t.Errorf("%v: it would be sent again", err)
+	}
+	if err := <-wrote; err != nil {
+		t.Error(err)
 	}
 }
