@@ -1,9 +1,6 @@
 package banger
 
-import (
-	"regexp"
-	"strings"
-)
+import "strings"
 
 // CatalogEntry is an image that can be had by a name of its own.
 type CatalogEntry struct {
@@ -36,15 +33,16 @@ func (e CatalogEntry) Suite() (suite string, ok bool) {
 	return strings.CutPrefix(e.Source, sourceDebian)
 }
 
-var (
-	imageNameRE = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,127}$`)
-	suiteRE     = regexp.MustCompile(`^[a-z][a-z0-9-]{0,63}$`)
-	packageRE   = regexp.MustCompile(`^[a-z0-9][a-z0-9+.-]{1,127}$`)
-)
-
 // IsImageName says whether an image can have this local name. None is a part of
 // a path, or has an '@' or ':', as references and digests have.
-func IsImageName(name string) bool { return imageNameRE.MatchString(name) }
+func IsImageName(name string) bool {
+	return len(name) <= 128 && begins(name, letters+digits) && only(name, letters+digits+"._-")
+}
+
+// isSuite says whether a release of Debian can have this name.
+func isSuite(name string) bool {
+	return len(name) <= 64 && begins(name, letters) && only(name, letters+digits+"-")
+}
 
 // ValidateImageName is IsImageName, for people.
 func ValidateImageName(name string) error {
@@ -61,7 +59,7 @@ func ValidateSource(source string) error {
 	if ref, ok := e.Reference(); ok && ref != "" && len(ref) <= 4096 && !strings.ContainsFunc(ref, func(r rune) bool { return r <= ' ' || r == 0x7f }) {
 		return nil
 	}
-	if suite, ok := e.Suite(); ok && suiteRE.MatchString(suite) {
+	if suite, ok := e.Suite(); ok && isSuite(suite) {
 		return nil
 	}
 	return Errorf(KindInvalid, "%q must be oci: and a reference, such as oci:alpine:3, or debian: and a release, such as debian:trixie", source)
@@ -69,7 +67,7 @@ func ValidateSource(source string) error {
 
 // ValidatePackage says whether a package of Debian's can have this name.
 func ValidatePackage(name string) error {
-	if packageRE.MatchString(name) {
+	if n := len(name); n >= 2 && n <= 128 && begins(name, letters+digits) && only(name, letters+digits+"+.-") {
 		return nil
 	}
 	return Errorf(KindInvalid, "%q is no name of a package", name)
