@@ -34,10 +34,7 @@ func (c cell) String() string { return c.verb.name + ": " + c.fault.String() }
 // The steps are those that a run of the verb without a fault comes to, so the
 // matrix grows by itself.
 func TestMatrix(t *testing.T) {
-	wanted, err := regexp.Compile(*only)
-	if err != nil {
-		t.Fatal(err)
-	}
+	wanted := wantedCells(t)
 	homes := make([]*home, 2*runtime.NumCPU())
 	for i := range homes {
 		homes[i] = newHome(t, fake(t))
@@ -45,8 +42,18 @@ func TestMatrix(t *testing.T) {
 	m := newMatrix(t, homes[0])
 	m.visitsEveryStep(t)
 	m.coversEveryState(t)
-	m.run(t, homes, func(c cell) bool { return wanted.MatchString(c.String()) })
+	m.run(t, homes, wanted)
 	t.Logf("the crash matrix: %s", m)
+}
+
+// wantedCells says of a cell whether it was asked for.
+func wantedCells(t *testing.T) func(cell) bool {
+	t.Helper()
+	names, err := regexp.Compile(*only)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(c cell) bool { return names.MatchString(c.String()) }
 }
 
 // matrix is all cells and what came of them.

@@ -15,7 +15,7 @@ import (
 
 var (
 	overQEMU = flag.Bool("qemu", false, "run the matrix over QEMU too, one cell for each step")
-	all      = flag.Bool("all", false, "with -qemu: every cell")
+	all      = flag.Bool("all", false, "with -qemu: every cell, or all that -cells matches")
 )
 
 // TestQEMU runs cells over QEMU, with a bangerd that is the one that ships but
@@ -25,11 +25,17 @@ func TestQEMU(t *testing.T) {
 	if !*overQEMU {
 		t.Skip("only with -qemu: a cell boots real VMs")
 	}
+	wanted := wantedCells(t)
 	m := newMatrix(t, newHome(t, fake(t)))
 	commit := commit()
 	chosen := m.choose(commit)
 	w := qemu(t)
-	m.run(t, []*home{newHome(t, w), newHome(t, w)}, func(c cell) bool { return *all || chosen[c.fault.Step] == c.String() })
+	m.run(t, []*home{newHome(t, w), newHome(t, w)}, func(c cell) bool {
+		if *all {
+			return wanted(c)
+		}
+		return chosen[c.fault.Step] == c.String()
+	})
 	t.Logf("the crash matrix over QEMU, as chosen by commit %s: %s", commit, m)
 }
 
