@@ -182,8 +182,17 @@ func (h *home) show(name string) (banger.Detail, error) {
 	return ask(h, func(ctx context.Context, c *client.Client) (banger.Detail, error) { return c.ShowVM(ctx, name) })
 }
 
-// daemonPID is the daemon's that runs; none is started.
-func (h *home) daemonPID() (int, error) {
+// daemonPID is the daemon's that runs; none is started. One that dies while it is
+// asked is asked again, and then there is none.
+func (h *home) daemonPID() (pid int, err error) {
+	err = eventually(func() error {
+		pid, err = h.askPID()
+		return err
+	})
+	return pid, err
+}
+
+func (h *home) askPID() (int, error) {
 	return within(func(ctx context.Context) (int, error) {
 		c, err := client.Connect(ctx, h.layout, client.Autostart{Disabled: true})
 		if errors.Is(err, client.ErrNotRunning) {
