@@ -2,15 +2,14 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"io"
-	"io/fs"
 	"os"
 
 	"github.com/spf13/cobra"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/archive"
+	"banger.dev/banger/internal/client"
 )
 
 func newImageImportCommand(a *app) *cobra.Command {
@@ -55,14 +54,8 @@ func (a *app) importImage(ctx context.Context, from, name string) (banger.Image,
 	if err != nil {
 		return banger.Image{}, err
 	}
-	defer func() { _ = in.Close() }()
-	d, err := a.connect(ctx)
-	if err != nil {
-		return banger.Image{}, err
-	}
-	progress := a.newProgress()
-	defer progress.end()
-	return d.ImportImage(ctx, name, &sending{in: in, from: from, stage: "image", then: "unpack and write the file system", total: size, report: progress.report})
+	up := &sending{in: in, from: from, stage: "image", then: "unpack and write the file system", total: size}
+	return upload(ctx, a, up, func(d *client.Client) (banger.Image, error) { return d.ImportImage(ctx, name, up) })
 }
 
 // openArchive is what is to be imported as a stream, and its size if that is known.
@@ -74,15 +67,13 @@ func (a *app) openArchive(from string) (in io.ReadCloser, size int64, err error)
 		}
 		return io.NopCloser(a.Stdin), 0, nil
 	}
-	st, err := os.Stat(from)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, 0, banger.Errorf(banger.KindNotFound, "there is no %s", from)
-	case err != nil:
-		return nil, 0, banger.Errorf(banger.KindInvalid, "%w", err)
-	case st.IsDir():
+	st, err := statSource(from)
+	if err != nil {
+		return nil, 0, err
+	}
+	if st.IsDir() {
 		in, err = packRoot(from)
-	default:
+	} else {
 		in, err = os.Open(from)
 		size = st.Size()
 	}
@@ -98,51 +89,4 @@ func packRoot(name string) (io.ReadCloser, error) {
 		p.Xattrs = true
 		return p.Add(dir, ".", ".")
 	})
-}
-
-// packTar is a tar of what pack takes of a directory; files of the caller become
-// root's.
-func packTar(name string, pack func(*archive.Packer, *os.File) error) (io.ReadCloser, error) {
-	dir, err := archive.OpenDir(name)
-	if err != nil {
-		return nil, err
-	}
-	out, in := io.Pipe()
-	go func() {
-		defer func() { _ = dir.Close() }()
-		p := archive.NewPacker(in)
-		p.Root = os.Getuid()
-		err := pack(p, dir)
-		if err == nil {
-			err = p.Close()
-		}
-		_ = in.CloseWithError(err) // nil is the end
-	}()
-	return out, nil
-}
-
-// sending reports how much of an archive has been read, and says of an error
-// that it is the archive's.
-type sending struct {
-	in     io.Reader
-	from   string
-	stage  string
-	then   string // what comes when all is sent
-	total  int64
-	done   int64
-	report banger.ProgressFunc
-}
-
-func (s *sending) Read(p []byte) (int, error) {
-	n, err := s.in.Read(p)
-	s.done += int64(n)
-	switch {
-	case err == nil:
-		s.report(banger.Progress{Stage: s.stage, Message: "send", Done: s.done, Total: s.total, Bytes: true})
-	case errors.Is(err, io.EOF):
-		s.report(banger.Progress{Stage: s.stage, Message: s.then})
-	default:
-		err = banger.Errorf(banger.KindInvalid, "read %s: %w", s.from, err)
-	}
-	return n, err
 }

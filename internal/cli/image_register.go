@@ -2,9 +2,7 @@ package cli
 
 import (
 	"context"
-	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"path/filepath"
 
@@ -12,6 +10,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/archive"
+	"banger.dev/banger/internal/client"
 )
 
 func newImageRegisterCommand(a *app) *cobra.Command {
@@ -45,14 +44,8 @@ func (a *app) runImageRegister(ctx context.Context, from, name string) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = in.Close() }()
-	d, err := a.connect(ctx)
-	if err != nil {
-		return err
-	}
-	progress := a.newProgress()
-	img, err := d.RegisterImage(ctx, name, &sending{in: in, from: from, stage: "image", then: "check the file system", report: progress.report})
-	progress.end()
+	up := &sending{in: in, from: from, stage: "image", then: "check the file system"}
+	img, err := upload(ctx, a, up, func(d *client.Client) (banger.Image, error) { return d.RegisterImage(ctx, name, up) })
 	if err != nil {
 		return err
 	}
@@ -61,29 +54,22 @@ func (a *app) runImageRegister(ctx context.Context, from, name string) error {
 
 // packFile is a tar of a file alone, under the name that the daemon wants.
 func packFile(name string) (io.ReadCloser, error) {
+	st, err := statSource(name)
+	if err != nil {
+		return nil, err
+	}
+	if !st.Mode().IsRegular() {
+		return nil, banger.Errorf(banger.KindInvalid, "%s is no file", name)
+	}
 	path, err := filepath.EvalSymlinks(name) // else the link would be packed
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, banger.Errorf(banger.KindNotFound, "there is no %s", name)
-	}
 	if err != nil {
 		return nil, banger.Errorf(banger.KindInvalid, "%w", err)
 	}
-	if st, err := os.Stat(path); err != nil || !st.Mode().IsRegular() {
-		return nil, errors.Join(banger.Errorf(banger.KindInvalid, "%s is no file", name), err)
-	}
-	dir, err := archive.OpenDir(filepath.Dir(path))
+	in, err := packTar(filepath.Dir(path), func(p *archive.Packer, dir *os.File) error {
+		return p.AddOne(dir, filepath.Base(path), "rootfs.ext4")
+	})
 	if err != nil {
 		return nil, banger.Errorf(banger.KindInvalid, "%w", err)
 	}
-	out, in := io.Pipe()
-	go func() {
-		defer func() { _ = dir.Close() }()
-		p := archive.NewPacker(in)
-		err := p.AddOne(dir, filepath.Base(path), "rootfs.ext4")
-		if err == nil {
-			err = p.Close()
-		}
-		_ = in.CloseWithError(err) // nil is the end
-	}()
-	return out, nil
+	return in, nil
 }

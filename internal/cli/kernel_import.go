@@ -13,6 +13,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/archive"
+	"banger.dev/banger/internal/client"
 )
 
 type kernelImportOptions struct{ name, modules string }
@@ -58,14 +59,8 @@ func (a *app) runKernelImport(ctx context.Context, from string, opts *kernelImpo
 	if err != nil {
 		return err
 	}
-	defer func() { _ = in.Close() }()
-	d, err := a.connect(ctx)
-	if err != nil {
-		return err
-	}
-	progress := a.newProgress()
-	defer progress.end()
-	k, err := d.ImportKernel(ctx, opts.name, &sending{in: in, from: from, stage: "kernel", then: "unpack and index the modules", total: size, report: progress.report})
+	up := &sending{in: in, from: from, stage: "kernel", then: "unpack and index the modules", total: size}
+	k, err := upload(ctx, a, up, func(d *client.Client) (banger.Kernel, error) { return d.ImportKernel(ctx, opts.name, up) })
 	if err != nil {
 		return err
 	}
@@ -77,11 +72,11 @@ func (a *app) openKernel(from, modules string) (in io.ReadCloser, size int64, er
 	if from == "-" && modules == "" {
 		return io.NopCloser(a.Stdin), 0, nil
 	}
-	st, err := os.Stat(from)
+	st, err := statSource(from)
+	if err != nil {
+		return nil, 0, err
+	}
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, 0, banger.Errorf(banger.KindNotFound, "there is no %s", from)
-	case err != nil:
 	case st.IsDir() && modules != "":
 		err = errors.New("--modules is for a kernel file, and " + from + " is a directory")
 	case st.IsDir():
