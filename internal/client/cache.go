@@ -28,11 +28,7 @@ func (c *Client) LookupImage(ctx context.Context, ref string) (api.ImageLookup, 
 // PullImage gets the newest image of a name, and returns when that is done;
 // progress may be nil.
 func (c *Client) PullImage(ctx context.Context, req api.PullRequest, progress banger.ProgressFunc) (api.Operation, error) {
-	op, err := ask[api.Operation](ctx, c, request{method: http.MethodPost, path: api.RouteImagePull, body: req})
-	if err != nil {
-		return op, err
-	}
-	return c.follow(ctx, op, req.Leash, progress)
+	return c.operate(ctx, request{method: http.MethodPost, path: api.RouteImagePull, body: req}, req.Leash, progress)
 }
 
 // DeleteImage takes a name of an image away, and with the last one the image.
@@ -59,9 +55,5 @@ func (c *Client) RegisterImage(ctx context.Context, name string, file io.Reader)
 // CommitImage makes an image of a stopped VM, and returns when that is done;
 // progress may be nil.
 func (c *Client) CommitImage(ctx context.Context, ref string, req api.CommitRequest, progress banger.ProgressFunc) (api.Operation, error) {
-	op, err := askVM[api.Operation](ctx, c, http.MethodPost, api.RouteVMCommit, ref, nil, req)
-	if err != nil {
-		return op, err
-	}
-	return c.follow(ctx, op, req.Leash, progress)
+	return c.operateVM(ctx, http.MethodPost, api.RouteVMCommit, ref, req, req.Leash, progress)
 }

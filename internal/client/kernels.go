@@ -23,11 +23,7 @@ func (c *Client) LookupKernel(ctx context.Context, ref string) (banger.KernelDet
 // PullKernel gets the newest kernel of a distribution's release, and returns when
 // that is done; progress may be nil.
 func (c *Client) PullKernel(ctx context.Context, req api.KernelPullRequest, progress banger.ProgressFunc) (api.Operation, error) {
-	op, err := ask[api.Operation](ctx, c, request{method: http.MethodPost, path: api.RouteKernelPull, body: req})
-	if err != nil {
-		return op, err
-	}
-	return c.follow(ctx, op, req.Leash, progress)
+	return c.operate(ctx, request{method: http.MethodPost, path: api.RouteKernelPull, body: req}, req.Leash, progress)
 }
 
 // DeleteKernel takes a name of a kernel away, and with the last one the kernel.

@@ -108,45 +108,46 @@ func (c *Client) RemovePorts(ctx context.Context, ref string, names []string) (a
 // done, and gives progress the daemon's reports until then; progress may be nil.
 // See follow for what happens when ctx ends.
 func (c *Client) CreateVM(ctx context.Context, req api.CreateRequest, progress banger.ProgressFunc) (api.Operation, error) {
-	op, err := ask[api.Operation](ctx, c, request{method: http.MethodPost, path: api.RouteVMs, body: req})
-	if err != nil {
-		return op, err
-	}
-	return c.follow(ctx, op, req.Leash, progress)
+	return c.operate(ctx, request{method: http.MethodPost, path: api.RouteVMs, body: req}, req.Leash, progress)
 }
 
 // StartVM boots a VM, and returns when that is done; progress may be nil. When
 // ctx ends it is cancelled; the death of this process alone does not end it.
 func (c *Client) StartVM(ctx context.Context, ref string, req api.StartRequest, progress banger.ProgressFunc) (api.Operation, error) {
-	return c.operate(ctx, api.RouteVMStart, ref, req, progress)
+	return c.operateVM(ctx, http.MethodPost, api.RouteVMStart, ref, req, true, progress)
 }
 
 // RestartVM stops a VM and boots it again; otherwise it is as StartVM.
 func (c *Client) RestartVM(ctx context.Context, ref string, req api.RestartRequest, progress banger.ProgressFunc) (api.Operation, error) {
-	return c.operate(ctx, api.RouteVMRestart, ref, req, progress)
+	return c.operateVM(ctx, http.MethodPost, api.RouteVMRestart, ref, req, true, progress)
 }
 
 // ResetVM throws away what a VM has written over its image; otherwise it is as
 // StartVM.
 func (c *Client) ResetVM(ctx context.Context, ref string, req api.ResetRequest, progress banger.ProgressFunc) (api.Operation, error) {
-	return c.operate(ctx, api.RouteVMReset, ref, req, progress)
+	return c.operateVM(ctx, http.MethodPost, api.RouteVMReset, ref, req, true, progress)
 }
 
 // SetVM changes a VM's spec; otherwise it is as StartVM.
 func (c *Client) SetVM(ctx context.Context, ref string, req api.SetRequest, progress banger.ProgressFunc) (api.Operation, error) {
-	op, err := askVM[api.Operation](ctx, c, http.MethodPatch, api.RouteVM, ref, nil, req)
-	if err != nil {
-		return op, err
-	}
-	return c.follow(ctx, op, true, progress)
+	return c.operateVM(ctx, http.MethodPatch, api.RouteVM, ref, req, true, progress)
 }
 
-func (c *Client) operate(ctx context.Context, route, ref string, req any, progress banger.ProgressFunc) (api.Operation, error) {
-	op, err := askVM[api.Operation](ctx, c, http.MethodPost, route, ref, nil, req)
+// operate asks for an operation, and follows it until it is done.
+func (c *Client) operate(ctx context.Context, r request, leash bool, progress banger.ProgressFunc) (api.Operation, error) {
+	op, err := ask[api.Operation](ctx, c, r)
 	if err != nil {
 		return op, err
 	}
-	return c.follow(ctx, op, true, progress)
+	return c.follow(ctx, op, leash, progress)
+}
+
+func (c *Client) operateVM(ctx context.Context, method, route, ref string, body any, leash bool, progress banger.ProgressFunc) (api.Operation, error) {
+	path, err := vmPath(route, ref)
+	if err != nil {
+		return api.Operation{}, err
+	}
+	return c.operate(ctx, request{method: method, path: path, body: body}, leash, progress)
 }
 
 func askVM[T any](ctx context.Context, c *Client, method, route, ref string, query url.Values, body any) (T, error) {
