@@ -33,9 +33,9 @@ func (e CatalogEntry) Suite() (suite string, ok bool) {
 	return strings.CutPrefix(e.Source, sourceDebian)
 }
 
-// IsImageName says whether an image can have this local name. None is a part of
-// a path, or has an '@' or ':', as references and digests have.
-func IsImageName(name string) bool {
+// IsLocalName says whether an image or a kernel can have this name here. None is a
+// part of a path, or has an '@' or ':', as references and digests have.
+func IsLocalName(name string) bool {
 	return len(name) <= 128 && begins(name, letters+digits) && only(name, letters+digits+"._-")
 }
 
@@ -44,12 +44,17 @@ func isSuite(name string) bool {
 	return len(name) <= 64 && begins(name, letters) && only(name, letters+digits+"-")
 }
 
-// ValidateImageName is IsImageName, for people.
-func ValidateImageName(name string) error {
-	if IsImageName(name) {
+// ValidateImageName is IsLocalName, for people.
+func ValidateImageName(name string) error { return validateLocalName("an image", name) }
+
+// ValidateKernelName is ValidateImageName for kernels.
+func ValidateKernelName(name string) error { return validateLocalName("a kernel", name) }
+
+func validateLocalName(what, name string) error {
+	if IsLocalName(name) {
 		return nil
 	}
-	return Errorf(KindInvalid, "%q cannot be an image's name: use 1 to 128 of a-z, 0-9, '.', '_' and '-', beginning with a letter or a digit", name)
+	return Errorf(KindInvalid, "%q cannot be %s's name: use 1 to 128 of a-z, 0-9, '.', '_' and '-', beginning with a letter or a digit", name, what)
 }
 
 // ValidateSource says what is wrong with the source of an entry. Whether there is

@@ -6,7 +6,7 @@ import (
 )
 
 func TestNamesOfACatalog(t *testing.T) {
-	image := func(s string) bool { return IsImageName(s) }
+	image := func(s string) bool { return IsLocalName(s) }
 	source := func(s string) bool { return ValidateSource(s) == nil }
 	pkg := func(s string) bool { return ValidatePackage(s) == nil }
 	for _, c := range []struct {

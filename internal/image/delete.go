@@ -31,7 +31,7 @@ func (s *Store) Delete(ctx context.Context, ref string) (banger.Image, error) {
 // nameFile is the file of a local name or a reference; a digest has none.
 func (s *Store) nameFile(ref string) (file string, ok bool) {
 	names := []string{}
-	if banger.IsImageName(ref) {
+	if banger.IsLocalName(ref) {
 		names = append(names, ref)
 	}
 	if key, ok := s.settings().key(ref); ok {

@@ -52,7 +52,7 @@ func (s *Store) named(ctx context.Context) ([]banger.Image, map[string]bool, err
 	list, named := []banger.Image{}, map[string]bool{}
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), ".json")
-		if !ok || !banger.IsImageName(name) && !strings.HasPrefix(name, referencePrefix) {
+		if !ok || !banger.IsLocalName(name) && !strings.HasPrefix(name, referencePrefix) {
 			continue
 		}
 		img, err := s.lookUp(name)
@@ -62,7 +62,7 @@ func (s *Store) named(ctx context.Context) ([]banger.Image, map[string]bool, err
 		if err != nil {
 			return nil, nil, err
 		}
-		if banger.IsImageName(name) {
+		if banger.IsLocalName(name) {
 			img.Name = name
 		}
 		list, named[img.Digest] = append(list, img), true

@@ -76,7 +76,7 @@ func (s *Store) made(key string) (banger.Image, error) {
 
 // local is the image with a local name.
 func (s *Store) local(name string) (banger.Image, error) {
-	if !banger.IsImageName(name) {
+	if !banger.IsLocalName(name) {
 		return banger.Image{}, fs.ErrNotExist
 	}
 	img, err := s.lookUp(name)

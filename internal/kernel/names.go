@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -25,15 +24,12 @@ type ref struct {
 	Resolved  time.Time `json:"resolved"`
 }
 
-// nameRE is a name that a user can give: part of a file's name.
-var nameRE = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,127}$`)
-
 // checkName refuses a name that no user can give.
 func checkName(name string) error {
-	switch {
-	case !nameRE.MatchString(name):
-		return banger.Errorf(banger.KindInvalid, "%q cannot be a kernel's name: use 1 to 128 of a-z, 0-9, '.', '_' and '-', beginning with a letter or a digit", name)
-	case isReleaseName(name):
+	if err := banger.ValidateKernelName(name); err != nil {
+		return err
+	}
+	if isReleaseName(name) {
 		return banger.Errorf(banger.KindInvalid, "%q cannot be the name of a kernel of yours: those that begin so are pulled", name).
 			WithNext("banger kernel import --name my-%s", name)
 	}
@@ -86,7 +82,7 @@ func (s *Store) names() (map[string][]string, error) {
 	bySum := map[string][]string{}
 	for _, e := range entries {
 		name, ok := strings.CutSuffix(e.Name(), ".json")
-		if !ok || !nameRE.MatchString(name) {
+		if !ok || !banger.IsLocalName(name) {
 			continue
 		}
 		r, err := s.readRef(name)

@@ -91,8 +91,10 @@ func (s *Store) Resolve(ctx context.Context, ref string, report banger.ProgressF
 	if r, ok := parseRelease(ref); ok {
 		return s.ofRelease(ctx, r, report)
 	}
-	if _, err := s.readRef(ref); nameRE.MatchString(ref) && err == nil {
-		return s.ofName(ctx, ref, report)
+	if banger.IsLocalName(ref) {
+		if _, err := s.readRef(ref); err == nil {
+			return s.ofName(ctx, ref, report)
+		}
 	}
 	return s.Get(ctx, ref)
 }
@@ -114,7 +116,8 @@ var hexPrefixRE = regexp.MustCompile(`^[0-9a-f]{4,64}$`)
 
 // Get finds a kernel by digest ("sha256:…" or bare), by a unique prefix of its
 // digest of 4 or more digits, by name, or by release; of several kernels of one
-// release it is the newest. One that is found by its name alone says a name. It never pulls: what is not in the store is KindNotFound.
+// release it is the newest. One that is found by its name alone says a name. It
+// never pulls: what is not in the store is KindNotFound.
 func (s *Store) Get(ctx context.Context, ref string) (banger.Kernel, error) {
 	if name := paths.DigestDir(ref); len(name) == 64 && hexPrefixRE.MatchString(name) {
 		k, _, err := s.open(name)
