@@ -54,8 +54,8 @@ func (s *Server) kernels(ctx context.Context) ([]banger.KernelDetail, error) {
 				k.VMs = append(k.VMs, vm.Name)
 			}
 		}
-		for name, ref := range images {
-			if s.names(ctx, ref, k.Kernel) {
+		for name, named := range images {
+			if isKernel(named, k.Kernel) {
 				k.Images = append(k.Images, name)
 			}
 		}
@@ -65,8 +65,8 @@ func (s *Server) kernels(ctx context.Context) ([]banger.KernelDetail, error) {
 }
 
 // imagesWithKernels are the names of images, here or in the catalog, that have a
-// kernel for their VMs, and which.
-func (s *Server) imagesWithKernels(ctx context.Context) (map[string]string, error) {
+// kernel for their VMs that is here, and which.
+func (s *Server) imagesWithKernels(ctx context.Context) (map[string]banger.Kernel, error) {
 	images, err := s.Images.List(ctx)
 	if err != nil {
 		return nil, err
@@ -83,14 +83,18 @@ func (s *Server) imagesWithKernels(ctx context.Context) (map[string]string, erro
 		with[img.Name] = cmp.Or(img.Kernel, with[img.Name])
 	}
 	maps.DeleteFunc(with, func(name, kernel string) bool { return name == "" || kernel == "" })
-	return with, nil
+	found := map[string]banger.Kernel{}
+	for name, ref := range with {
+		if k, err := s.Kernels.Get(ctx, ref); err == nil {
+			found[name] = k
+		}
+	}
+	return found, nil
 }
 
-// names says whether ref names a kernel, by this name if it has several.
-func (s *Server) names(ctx context.Context, ref string, k banger.Kernel) bool {
-	named, err := s.Kernels.Get(ctx, ref)
-	return err == nil && named.Digest == k.Digest && named.Name == k.Name
-}
+// isKernel says whether what a reference has named is k, by this name if it has
+// several.
+func isKernel(named, k banger.Kernel) bool { return named.Digest == k.Digest && named.Name == k.Name }
 
 func (s *Server) listKernels(ctx context.Context, _ *struct{}) (*body[[]banger.KernelDetail], error) {
 	kernels, err := s.kernels(ctx)
@@ -163,7 +167,11 @@ func (s *Server) usersOf(ctx context.Context, k banger.Kernel) ([]string, error)
 // given says whether a VM was given a kernel by its name.
 func (s *Server) given(ctx context.Context, vm string, k banger.Kernel) bool {
 	d, err := s.VMs.Show(ctx, vm)
-	return err == nil && d.Spec.Kernel != "" && s.names(ctx, d.Spec.Kernel, k)
+	if err != nil || d.Spec.Kernel == "" {
+		return false
+	}
+	named, err := s.Kernels.Get(ctx, d.Spec.Kernel)
+	return err == nil && isKernel(named, k)
 }
 
 type kernelPullInput struct{ Body api.KernelPullRequest }
