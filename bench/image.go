@@ -16,14 +16,10 @@ import (
 // image makes a file system of a tar of the default image, beside GNU tar and
 // mkfs.ext4. They take turns.
 func (b *bench) image(ctx context.Context) error {
-	dir, err := os.MkdirTemp("", "bng-image-")
+	dir, packed, err := b.packed(ctx)
+	defer func() { _ = os.RemoveAll(dir) }()
 	if err != nil {
 		return err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	packed := filepath.Join(dir, "root.tar")
-	if err := b.pack(ctx, packed); err != nil {
-		return fmt.Errorf("pack the default image: %w", err)
 	}
 	var ours, theirs []float64
 	for range b.rounds {
@@ -48,6 +44,18 @@ func (b *bench) image(ctx context.Context) error {
 	}
 	b.report.compare("tar of the default image to ext4", "s", median(ours), median(theirs), 0.6, true)
 	return nil
+}
+
+// packed is a directory of its own with a tar of the default image in it.
+func (b *bench) packed(ctx context.Context) (dir, tar string, err error) {
+	if dir, err = os.MkdirTemp("", "bng-image-"); err != nil {
+		return "", "", err
+	}
+	tar = filepath.Join(dir, "root.tar")
+	if err = b.pack(ctx, tar); err != nil {
+		err = fmt.Errorf("pack the default image: %w", err)
+	}
+	return dir, tar, err
 }
 
 // pack has a VM of the default image write its root to a file.

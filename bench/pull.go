@@ -34,14 +34,10 @@ import (
 // and another that has one layer more: what that takes on disk and on the way, and
 // how much longer the first VM of an image takes than its second.
 func (b *bench) pull(ctx context.Context) error {
-	dir, err := os.MkdirTemp("", "bng-pull-")
+	dir, packed, err := b.packed(ctx)
+	defer func() { _ = os.RemoveAll(dir) }()
 	if err != nil {
 		return err
-	}
-	defer func() { _ = os.RemoveAll(dir) }()
-	packed := filepath.Join(dir, "root.tar")
-	if err := b.pack(ctx, packed); err != nil {
-		return fmt.Errorf("pack the default image: %w", err)
 	}
 	one, two, err := layered(packed)
 	if err != nil {

@@ -33,12 +33,12 @@ func (s *Store) layersOf(hex string) (names []string, err error) {
 // layerEntries are the layers in the cache. One is needed, and current, as the
 // images are that are made of it.
 func (s *Store) layerEntries(images []banger.CacheEntry) ([]banger.CacheEntry, error) {
-	byName := map[string]*banger.CacheEntry{}
-	var list []*banger.CacheEntry
 	var failed []error
-	for _, name := range namesIn(s.layersDir(), &failed) {
-		e := &banger.CacheEntry{Kind: banger.CacheLayer, Name: name[:min(len(name), minDigits)], Path: filepath.Join(s.layersDir(), name)}
-		byName[name], list = e, append(list, e)
+	files := namesIn(s.layersDir(), &failed)
+	layers, at := make([]banger.CacheEntry, len(files)), map[string]int{}
+	for i, name := range files {
+		layers[i] = banger.CacheEntry{Kind: banger.CacheLayer, Name: name[:min(len(name), minDigits)], Path: filepath.Join(s.layersDir(), name)}
+		at[name] = i
 	}
 	for _, img := range images {
 		names, err := s.layersOf(paths.DigestDir(img.Digest))
@@ -47,16 +47,13 @@ func (s *Store) layerEntries(images []banger.CacheEntry) ([]banger.CacheEntry, e
 		}
 		failed = append(failed, err)
 		for _, name := range names {
-			if e := byName[name]; e != nil {
-				e.Holders, e.Current = e.Holders+img.Holders, e.Current || img.Current
+			if i, kept := at[name]; kept {
+				layers[i].Holders += img.Holders
+				layers[i].Current = layers[i].Current || img.Current
 			}
 		}
 	}
-	entries := make([]banger.CacheEntry, len(list))
-	for i, e := range list {
-		entries[i] = *e
-	}
-	return entries, errors.Join(failed...)
+	return layers, errors.Join(failed...)
 }
 
 // removeLayer removes a layer that no image is made of. It is KindConflict if

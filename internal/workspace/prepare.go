@@ -234,7 +234,7 @@ func (i *importing) compare(ctx context.Context, found []wire.Change) (gone []st
 	present := map[string]bool{}
 	for _, name := range i.listed.files {
 		present[name] = true
-		if stamp, _ := stampOf(filepath.Join(i.src.tree, name)); stamp != "" && stamp != i.known[name].Stamp {
+		if st, err := lstat(filepath.Join(i.src.tree, name)); err == nil && stamp(st) != i.known[name].Stamp {
 			i.changed[name] = true
 		}
 	}
@@ -650,21 +650,13 @@ func newBlob(format string, size int64) hash.Hash {
 	return sum
 }
 
-// stampOf changes when a file of the host's does; "" is for one that is not there.
-func stampOf(name string) (string, error) {
-	st, err := lstat(name)
-	if err != nil {
-		return "", err
-	}
-	return stamp(st), nil
-}
-
 func lstat(name string) (unix.Stat_t, error) {
 	var st unix.Stat_t
 	err := unix.Lstat(name, &st)
 	return st, err
 }
 
+// stamp changes when a file of the host's does.
 func stamp(st unix.Stat_t) string {
 	return fmt.Sprintf("%o %d %d %d %d", st.Mode, st.Size, st.Mtim.Nano(), st.Ctim.Nano(), st.Ino)
 }
