@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"time"
 
 	"github.com/hashicorp/yamux"
 
@@ -15,6 +16,7 @@ import (
 // methods may be called from any goroutine.
 type Session struct {
 	mux     *yamux.Session
+	gate    *gate
 	opening chan struct{} // a token for each stream that is being opened
 }
 
@@ -26,11 +28,12 @@ const maxOpening = 64
 // NewSession begins to multiplex rw, on which wire.SyncHost has succeeded. The
 // session owns rw from here on.
 func NewSession(rw io.ReadWriteCloser) (*Session, error) {
-	mux, err := yamux.Client(wire.Coalesce(rw), wire.YamuxConfig())
+	gate := newGate(wire.Coalesce(rw))
+	mux, err := yamux.Client(gate, wire.YamuxConfig())
 	if err != nil {
 		return nil, fmt.Errorf("guest channel: %w", err)
 	}
-	return &Session{mux: mux, opening: make(chan struct{}, maxOpening)}, nil
+	return &Session{mux: mux, gate: gate, opening: make(chan struct{}, maxOpening)}, nil
 }
 
 // Open opens a stream to a port of the guest. A port on which nothing listens
@@ -38,7 +41,7 @@ func NewSession(rw io.ReadWriteCloser) (*Session, error) {
 // or ctx.
 func (s *Session) Open(ctx context.Context, port uint32) (net.Conn, error) {
 	type opened struct {
-		conn net.Conn
+		conn *stream
 		err  error
 	}
 	select {
@@ -52,11 +55,11 @@ func (s *Session) Open(ctx context.Context, port uint32) (net.Conn, error) {
 	done := make(chan opened, 1)
 	go func() {
 		defer func() { <-s.opening }()
-		conn, err := s.mux.Open()
+		conn, err := s.mux.OpenStream()
 		if err == nil {
 			err = wire.WritePort(conn, port)
 		}
-		done <- opened{conn, err}
+		done <- opened{&stream{conn}, err}
 	}()
 	select {
 	case o := <-done:
@@ -66,7 +69,7 @@ func (s *Session) Open(ctx context.Context, port uint32) (net.Conn, error) {
 		return o.conn, nil
 	case <-ctx.Done():
 		go func() {
-			if o := <-done; o.conn != nil {
+			if o := <-done; o.conn.Stream != nil {
 				_ = o.conn.Close()
 			}
 		}()
@@ -78,5 +81,22 @@ func (s *Session) Open(ctx context.Context, port uint32) (net.Conn, error) {
 // it ended, or the guest's agent was restarted.
 func (s *Session) Done() <-chan struct{} { return s.mux.CloseChan() }
 
+// Blame says what the guest did for which the session was ended, nil for every
+// other end.
+func (s *Session) Blame() error { return s.gate.blamed() }
+
 // Close ends every stream and closes the connection under them.
 func (s *Session) Close() error { return s.mux.Close() }
+
+// stream is one of a session's.
+type stream struct{ *yamux.Stream }
+
+// Close ends both ways. What has come and was not read would be kept until the
+// guest closes the stream too.
+func (s *stream) Close() error {
+	err := s.Stream.Close()
+	_ = s.SetReadDeadline(time.Unix(1, 0))
+	_, _ = io.Copy(io.Discard, s.Stream)
+	s.Shrink()
+	return err
+}

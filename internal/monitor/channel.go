@@ -62,6 +62,10 @@ func (c *channel) opened(established func()) {
 			return
 		}
 		established()
+		<-session.Done()
+		if err := session.Blame(); err != nil {
+			c.log.Warn("guest channel: the session is ended", "err", err)
+		}
 	}()
 }
 
