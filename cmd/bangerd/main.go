@@ -40,6 +40,7 @@ func run(args []string) error {
 		return err
 	case args[0] == "monitor":
 		syscall.Umask(0o077)
+		log = slog.New(slog.NewTextHandler(monitor.NewOwnLog(os.Stderr), nil))
 		drivers := map[banger.VMM]vmm.Driver{banger.VMMQEMU: qemu.Driver{}}
 		err := monitor.Run(context.Background(), drivers, os.Stdin, os.Stdout, log)
 		if err != nil {

@@ -41,3 +41,35 @@ func (b *boundedLog) close() {
 	_ = b.file.Close()
 	b.file = nil
 }
+
+// What is kept of monitor.log: a guest, or whoever connects to its ports, can have
+// the monitor say something again and again. Of a long one the middle is left out.
+const (
+	ownLogMax   = 1 << 20
+	ownLogBegin = 256 << 10
+	ownLogGap   = "\n-- what was said here is left out --\n"
+)
+
+// OwnLog is monitor.log, which is a monitor's standard error: what the runtime
+// writes in a crash goes there too.
+type OwnLog struct {
+	mu   sync.Mutex
+	file *os.File
+	size int64
+}
+
+// NewOwnLog adds to file.
+func NewOwnLog(file *os.File) *OwnLog { return &OwnLog{file: file} }
+
+// Write appends p. A file that cannot be cut, such as a terminal, is not.
+func (l *OwnLog) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.size+int64(len(p)) > ownLogMax && l.file.Truncate(ownLogBegin) == nil {
+		n, _ := l.file.WriteString(ownLogGap)
+		l.size = ownLogBegin + int64(n)
+	}
+	n, err := l.file.Write(p)
+	l.size += int64(n)
+	return n, err
+}

@@ -31,7 +31,7 @@ func (s Spawner) Spawn(ctx context.Context, order Order) (Status, error) {
 	if err != nil {
 		return none, err
 	}
-	complaints, err := os.OpenFile(order.Files.MonitorLog(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	complaints, err := os.OpenFile(order.Files.MonitorLog(), os.O_WRONLY|os.O_CREATE|os.O_TRUNC|os.O_APPEND, 0o600)
 	if err != nil {
 		return none, err
 	}

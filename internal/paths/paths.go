@@ -177,7 +177,7 @@ func (v VM) Console(n int) string {
 // VMMLog is what the VMM itself says.
 func (v VM) VMMLog() string { return filepath.Join(v.Dir, "vmm.log") }
 
-// MonitorLog is what the monitor says.
+// MonitorLog is what the monitor says; at most 1 MiB.
 func (v VM) MonitorLog() string { return filepath.Join(v.Dir, "monitor.log") }
 
 // SystemDisk is vdb, the system overlay; the extension is the disk driver's.
