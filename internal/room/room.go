@@ -37,6 +37,20 @@ func At(dir string, more int64) error {
 	return enough(fs, dir, more)
 }
 
+// Whole says whether so much could ever be on the file system of a directory,
+// whatever else is on it now.
+func Whole(dir string, size int64) error {
+	var fs unix.Statfs_t
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return err
+	}
+	if all := int64(fs.Blocks) * fs.Bsize; size > all {
+		return banger.Errorf(banger.KindUnavailable, "%s are to be written, and the file system of %s is of %s", banger.Bytes(size), dir, banger.Bytes(all)).
+			WithNext("df -h %q", dir)
+	}
+	return nil
+}
+
 func enough(fs unix.Statfs_t, dir string, more int64) error {
 	free := int64(fs.Bavail) * fs.Bsize
 	switch {

@@ -159,6 +159,9 @@ func only(name string, dir bool) func(string, *tar.Header) error {
 		if !asked {
 			return banger.Errorf(banger.KindUnavailable, "the guest sends %q, which was not asked for", entry)
 		}
+		if archive.HasLongHoles(hdr) {
+			return banger.Errorf(banger.KindUnavailable, "the guest sends the holes of %q in a form that no agent does", entry)
+		}
 		return nil
 	}
 }

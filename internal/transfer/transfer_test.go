@@ -4,10 +4,12 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"sort"
 	"strings"
@@ -264,6 +266,27 @@ func TestAHostileGuest(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// Whoever writes holes in such a form costs us time for each byte of them.
+func TestHolesInAFormOfNoAgentsAreRefused(t *testing.T) {
+	from, to := t.TempDir(), t.TempDir()
+	if err := errors.Join(os.WriteFile(from+"/got", []byte("data"), 0o600), os.Truncate(from+"/got", 1<<40)); err != nil {
+		t.Fatal(err)
+	}
+	for _, form := range []string{"--format=gnu", "--format=pax --sparse-version=1.0"} {
+		archive, err := exec.Command("tar", append(strings.Fields(form), "--sparse", "-C", from, "-c", "got")...).Output()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = hostile(`{"exists":true,"kind":"file","size":1}`, archive).Out(t.Context(), "/root/got", to)
+		if banger.KindOf(err) != banger.KindUnavailable || !strings.Contains(err.Error(), "holes") {
+			t.Errorf("%s: %v", form, err)
+		}
+	}
+	if left := found(t, to); left != "" {
+		t.Errorf("there is %s", left)
 	}
 }
 

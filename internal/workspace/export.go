@@ -296,6 +296,7 @@ func (vm VM) pick(ctx context.Context, at wire.Place, dir string, names []string
 	}
 	files := tar.NewReader(&countingReader{body, &counting{progress: vm.Progress}})
 	content := room.Reader(files, dir) // of what a sparse file becomes, too
+	sparse := int64(0)
 	for {
 		hdr, err := files.Next()
 		if errors.Is(err, io.EOF) {
@@ -307,7 +308,13 @@ func (vm VM) pick(ctx context.Context, at wire.Place, dir string, names []string
 		if !asked[hdr.Name] {
 			return banger.Errorf(banger.KindUnavailable, "the guest sends %.200q, which was not asked for", hdr.Name)
 		}
-		delete(asked, hdr.Name) // and that once
+		delete(asked, hdr.Name)    // and that once
+		if archive.IsSparse(hdr) { // holes cost the guest nothing, and each byte of them is read here
+			if err := room.Whole(dir, max(hdr.Size, sparse+hdr.Size)); err != nil { // the sum may overflow
+				return err
+			}
+			sparse += hdr.Size
+		}
 		if err := each(hdr.Name, hdr, content); err != nil {
 			return err
 		}

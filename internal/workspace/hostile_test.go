@@ -5,13 +5,17 @@ import (
 	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"banger.dev/banger"
+	"banger.dev/banger/internal/agent/archive"
 	"banger.dev/banger/internal/agent/control"
 	"banger.dev/banger/internal/agent/files"
 	"banger.dev/banger/internal/agent/users"
@@ -164,6 +168,35 @@ func TestAGuestThatSendsWhatItMayNot(t *testing.T) {
 
 // TestCommitsThatFailTheirChecks: an object that git would not make does not
 // come into the host's repository.
+// A guest that names more than the host's file system could ever hold is refused
+// before any of it is read: nobody waits for a hole of exabytes to be summed up.
+func TestAGuestThatNamesHolesWithoutEnd(t *testing.T) {
+	l := newLying(t)
+	var fs unix.Statfs_t
+	dir := t.TempDir()
+	if err := unix.Statfs(dir, &fs); err != nil {
+		t.Fatal(err)
+	}
+	file := tar.Header{Name: "long", Typeflag: tar.TypeReg}
+	l.says(file)
+	err := errors.Join(os.WriteFile(dir+"/long", []byte("data"), 0o600), os.Truncate(dir+"/long", int64(fs.Blocks)*fs.Bsize+1<<20))
+	if err != nil {
+		t.Fatal(err)
+	}
+	from, err := archive.OpenDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = from.Close() }()
+	var b bytes.Buffer
+	p := archive.NewPacker(&b)
+	if err := errors.Join(p.AddOne(from, "long", "long"), p.Close()); err != nil {
+		t.Fatal(err)
+	}
+	l.tar = b.Bytes()
+	refusal(t, l.exportError(), banger.KindUnavailable, "are to be written")
+}
+
 func TestCommitsThatFailTheirChecks(t *testing.T) {
 	w := newWorld(t)
 	w.repository()

@@ -217,6 +217,70 @@ func TestSparseFilesStaySparse(t *testing.T) {
 	}
 }
 
+// The holes of a file are no work, however long they are, and what follows it in the
+// archive comes all the same.
+func TestLongHolesAreNoWork(t *testing.T) {
+	dir, to := t.TempDir(), t.TempDir()
+	const size, last = 1 << 40, 1<<39 + 1
+	f, err := os.Create(dir + "/a long one")
+	must(t, err)
+	for at, text := range map[int64]string{0: "begins", last: "is there too"} {
+		_, err = f.WriteAt([]byte(text), at)
+		must(t, err)
+	}
+	must(t, errors.Join(f.Truncate(size), f.Close()))
+	must(t, os.WriteFile(dir+"/b short", []byte("after it"), 0o600))
+	must(t, (&Unpacker{}).Unpack(open(t, to), pack(t, dir, ".", ".")))
+	f, err = os.Open(to + "/a long one")
+	must(t, err)
+	defer func() { _ = f.Close() }()
+	var st unix.Stat_t
+	must(t, unix.Fstat(int(f.Fd()), &st))
+	text := make([]byte, len("is there too"))
+	if _, err := f.ReadAt(text, last); err != nil || string(text) != "is there too" || st.Size != size || st.Blocks*512 > 1<<20 {
+		t.Errorf("%q, %v, %d bytes on %d blocks", text, err, st.Size, st.Blocks)
+	}
+	if after, err := os.ReadFile(to + "/b short"); err != nil || string(after) != "after it" {
+		t.Errorf("what follows: %q, %v", after, err)
+	}
+}
+
+// A file that is said to be longer than a file can be, or to have more than it has,
+// is an error or a hole, and none of it is left half.
+func TestHolesThatAreLies(t *testing.T) {
+	for name, test := range map[string]struct {
+		size  int64
+		parts []segment
+	}{
+		"exabytes":               {1 << 62, []segment{{0, 4}}},
+		"data behind exabytes":   {1 << 62, []segment{{1 << 61, 4}}},
+		"more than there is":     {1 << 20, []segment{{0, 64}}},
+		"behind the end":         {16, []segment{{64, 4}}},
+		"before the beginning":   {16, []segment{{-4, 4}}},
+		"a length below nothing": {16, []segment{{0, -4}}},
+		"twice the same":         {16, []segment{{0, 2}, {0, 2}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			to := t.TempDir()
+			var b bytes.Buffer
+			write(t, to+"/true", "data", 0o600)
+			f, err := os.Open(to + "/true")
+			must(t, err)
+			defer func() { _ = f.Close() }()
+			_ = NewPacker(&b).sparse(f, &tar.Header{Name: "lie", Size: test.size, Mode: 0o600}, test.parts, io.Discard)
+			err = (&Unpacker{}).Unpack(open(t, to), &b)
+			var st unix.Stat_t
+			there := unix.Stat(to+"/lie", &st) == nil
+			if err != nil && there || err == nil && (!there || st.Blocks*512 > 1<<20) {
+				t.Errorf("%v; there: %v, %d blocks", err, there, st.Blocks)
+			}
+			if left, _ := filepath.Glob(to + "/.banger-*"); len(left) > 0 {
+				t.Errorf("left over: %q", left)
+			}
+		})
+	}
+}
+
 func TestATeeGetsHolesAsZeros(t *testing.T) {
 	dir := t.TempDir()
 	must(t, sparseFile(dir+"/holes"))

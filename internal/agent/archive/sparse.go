@@ -176,6 +176,32 @@ func IsSparse(hdr *tar.Header) bool {
 	return false
 }
 
+// mapOf is the map of a sparse file in the form that sparse writes; ok is false in
+// the other forms, whose map lies in the content.
+func mapOf(hdr *tar.Header) (parts []segment, ok bool) {
+	written, ok := hdr.PAXRecords["GNU.sparse.map"]
+	numbers := strings.Split(written, ",")
+	if !ok || len(numbers)%2 != 0 || hdr.PAXRecords["GNU.sparse.major"] != "" {
+		return nil, false
+	}
+	for pair := range slices.Chunk(numbers, 2) {
+		offset, err1 := strconv.ParseInt(pair[0], 10, 64)
+		length, err2 := strconv.ParseInt(pair[1], 10, 64)
+		if err1 != nil || err2 != nil || offset < 0 || length < 0 || offset > hdr.Size-length {
+			return nil, false
+		}
+		parts = append(parts, segment{offset, length})
+	}
+	return parts, true
+}
+
+// HasLongHoles says whether a file is sparse in a form of which every byte has to be
+// read, holes included. Packer writes none.
+func HasLongHoles(hdr *tar.Header) bool {
+	_, mapped := mapOf(hdr)
+	return IsSparse(hdr) && !mapped
+}
+
 // Holes writes to a new file and leaves out what is zero. Its caller calls End.
 type Holes struct {
 	f  *os.File

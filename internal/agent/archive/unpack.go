@@ -37,6 +37,8 @@ type Unpacker struct {
 	Entries, Bytes, LeftOut int64
 
 	*below
+	raw     io.Reader
+	archive *tar.Reader // of raw
 	touched []touched
 	buf     []byte
 }
@@ -56,22 +58,22 @@ const roomEvery = 16 << 20
 func (u *Unpacker) Unpack(dir *os.File, r io.Reader) error {
 	u.below, u.touched, u.buf = newBelow(dir), nil, make([]byte, copyBuffer)
 	defer u.leave()
-	archive := tar.NewReader(r)
+	u.raw, u.archive = r, tar.NewReader(r)
 	for {
-		hdr, err := archive.Next()
+		hdr, err := u.archive.Next()
 		if errors.Is(err, io.EOF) {
 			return u.finish()
 		}
 		if err != nil {
 			return err
 		}
-		if err := u.one(archive, hdr); err != nil {
+		if err := u.one(hdr); err != nil {
 			return errors.Join(err, u.finish())
 		}
 	}
 }
 
-func (u *Unpacker) one(archive io.Reader, hdr *tar.Header) error {
+func (u *Unpacker) one(hdr *tar.Header) error {
 	name, err := Local(hdr.Name)
 	if err == nil && u.Room != nil {
 		err = u.Room()
@@ -88,7 +90,7 @@ func (u *Unpacker) one(archive io.Reader, hdr *tar.Header) error {
 	if err := u.enter(path.Dir(name), true); err != nil {
 		return err
 	}
-	made, err := u.entry(archive, path.Base(name), name, hdr)
+	made, err := u.entry(path.Base(name), name, hdr)
 	if err != nil {
 		return fmt.Errorf("%s: %w", name, err)
 	}
@@ -104,12 +106,12 @@ func (u *Unpacker) one(archive io.Reader, hdr *tar.Header) error {
 }
 
 // entry makes one entry of the parent. One that is left out is not made.
-func (u *Unpacker) entry(archive io.Reader, base, name string, hdr *tar.Header) (made bool, err error) {
+func (u *Unpacker) entry(base, name string, hdr *tar.Header) (made bool, err error) {
 	fd := int(u.parent.Fd())
 	mode := u.mode(hdr)
 	switch hdr.Typeflag {
 	case tar.TypeReg, tar.TypeGNUSparse, tar.TypeCont:
-		return true, u.file(archive, base, hdr)
+		return true, u.file(base, hdr)
 	case tar.TypeDir:
 		return true, u.dir(base, name, hdr)
 	case tar.TypeSymlink:
@@ -203,7 +205,7 @@ func (u *Unpacker) link(base string, hdr *tar.Header) error {
 // file makes a regular file. One that is there already is replaced only when the
 // new one is whole, and a long one has another name until it is: nobody is to take
 // the beginning for all of it.
-func (u *Unpacker) file(archive io.Reader, base string, hdr *tar.Header) error {
+func (u *Unpacker) file(base string, hdr *tar.Header) error {
 	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL
 	as := base
 	f, err := (*os.File)(nil), error(unix.EEXIST)
@@ -221,7 +223,7 @@ func (u *Unpacker) file(archive io.Reader, base string, hdr *tar.Header) error {
 		return errors.Unwrap(err)
 	}
 	fd := int(u.parent.Fd())
-	err = u.fill(f, archive, hdr)
+	err = u.fill(f, hdr)
 	if cerr := f.Close(); err == nil {
 		err = cerr
 	}
@@ -234,8 +236,8 @@ func (u *Unpacker) file(archive io.Reader, base string, hdr *tar.Header) error {
 	return err
 }
 
-func (u *Unpacker) fill(f *os.File, archive io.Reader, hdr *tar.Header) error {
-	if err := u.content(f, archive, hdr); err != nil {
+func (u *Unpacker) fill(f *os.File, hdr *tar.Header) error {
+	if err := u.content(f, hdr); err != nil {
 		return err
 	}
 	if u.Owner != nil {
@@ -258,15 +260,40 @@ func (u *Unpacker) fill(f *os.File, archive io.Reader, hdr *tar.Header) error {
 	return unix.Futimes(int(f.Fd()), []unix.Timeval{stamp, stamp})
 }
 
-func (u *Unpacker) content(f *os.File, archive io.Reader, hdr *tar.Header) error {
+func (u *Unpacker) content(f *os.File, hdr *tar.Header) error {
 	if !IsSparse(hdr) {
-		return u.copy(struct{ io.Writer }{f}, archive)
+		return u.copy(struct{ io.Writer }{f}, u.archive)
+	}
+	if parts, ok := mapOf(hdr); ok {
+		return u.scatter(f, hdr.Size, parts)
 	}
 	holes := NewHoles(f)
-	if err := u.copy(holes, archive); err != nil {
+	if err := u.copy(holes, u.archive); err != nil {
 		return err
 	}
 	return holes.End()
+}
+
+// scatter puts the parts of a sparse file where they belong, and has no work with
+// the holes: archive/tar would read them out, however long they are said to be. So
+// the parts are read from under it, and it begins anew behind them.
+func (u *Unpacker) scatter(f *os.File, size int64, parts []segment) error {
+	if err := f.Truncate(size); err != nil {
+		return errors.Unwrap(err)
+	}
+	before, total := u.Bytes, int64(0)
+	for _, s := range parts {
+		if err := u.copy(io.NewOffsetWriter(f, s.offset), io.LimitReader(u.raw, s.length)); err != nil {
+			return err
+		}
+		total += s.length
+	}
+	if u.Bytes-before < total {
+		return io.ErrUnexpectedEOF
+	}
+	_, err := io.CopyN(io.Discard, u.raw, -total&(tarBlock-1))
+	u.archive = tar.NewReader(u.raw)
+	return err
 }
 
 func (u *Unpacker) copy(out io.Writer, archive io.Reader) error {
