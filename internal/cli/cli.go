@@ -36,7 +36,7 @@ func Main(args []string) int {
 // exit code. Signals for this process cancel it, or go to the guest while a
 // command runs there, so there must be one Run at a time.
 func Run(ctx context.Context, p Process, args []string) int {
-	a := &app{Process: p}
+	a := &app{Process: p, args: args}
 	ctx, a.signals = watchSignals(ctx)
 	defer a.signals.stop()
 	defer a.closeClients()
@@ -49,6 +49,7 @@ func Run(ctx context.Context, p Process, args []string) int {
 // app is one run of the command: its process and what every verb's flags share.
 type app struct {
 	Process
+	args    []string // as they were typed
 	signals *signals
 	clients []*client.Client // closed at the end
 	json    bool             // -o json

@@ -111,7 +111,8 @@ func exitOf(exit wire.Exit) error {
 	return nil
 }
 
-// notRun is why the agent did not run a command.
+// notRun is why the agent did not run a command, on one line: another would look as
+// if it were ours.
 func notRun(e wire.Error) error {
 	kind, code := banger.KindInternal, exitOurs
 	switch e.Code {
@@ -120,7 +121,7 @@ func notRun(e wire.Error) error {
 	case exitCannotRun:
 		kind, code = banger.KindInvalid, exitCannotRun
 	}
-	return &exitError{code: code, err: banger.Errorf(kind, "%s", e.Message)}
+	return &exitError{code: code, err: banger.Errorf(kind, "%s", escape(e.Message))}
 }
 
 // failed is the error of a command of which it is not known how it ended.

@@ -12,8 +12,9 @@ import (
 
 func newDaemonStopCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "stop",
-		Short: "Stop the daemon; VMs go on",
+		Use:        "stop",
+		SuggestFor: []string{"restart"},
+		Short:      "Stop the daemon; VMs go on",
 		Long: `Stop the daemon. VMs and the commands in them go on, and the next verb that needs a daemon starts one.
 
   banger daemon stop`,

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"strings"
@@ -126,6 +125,10 @@ func flagError(cmd *cobra.Command, err error) error {
 	if errors.Is(err, pflag.ErrHelp) {
 		return err
 	}
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) && cmd.Name() == "run" {
+		return usageError(cmd, "%s; a command goes behind --, with its flags", firstLine(err.Error()))
+	}
 	var value *pflag.InvalidValueError
 	if !errors.As(err, &value) {
 		return usageError(cmd, "%s", firstLine(err.Error()))
@@ -167,7 +170,7 @@ func (a *app) printError(err error) {
 		}
 		reply.Error.Kind, reply.Error.Message, reply.Error.Next = kindOf(err), err.Error(), banger.NextOf(err)
 		reply.Error.Request = banger.RequestOf(err)
-		_ = json.NewEncoder(a.Stderr).Encode(reply)
+		_ = writeJSON(a.Stderr, reply, "")
 		return
 	}
 	line := "banger: " + err.Error()

@@ -2,7 +2,6 @@ package cli
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -129,9 +128,7 @@ func (a *app) nextDaemon(ctx context.Context) (*client.Client, error) {
 
 func (a *app) printEvent(e banger.Event) error {
 	if a.json {
-		encoder := json.NewEncoder(a.Stdout)
-		encoder.SetEscapeHTML(false)
-		return encoder.Encode(e)
+		return writeJSON(a.Stdout, e, "")
 	}
 	_, err := fmt.Fprintln(a.Stdout, escape(eventLine(e)))
 	return err

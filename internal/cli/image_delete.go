@@ -9,8 +9,10 @@ import (
 
 func newImageDeleteCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "delete IMAGE",
-		Short: "Take a name of an image away, and with the last one the image",
+		Use:        "delete IMAGE",
+		Aliases:    []string{"rm"},
+		SuggestFor: []string{"rmi", "remove"},
+		Short:      "Take a name of an image away, and with the last one the image",
 		Long: `Take a name of an image away. With its last name, or by its digest, the image is deleted, and the layers that no other
 image has. One that a VM uses is refused.
 

@@ -13,8 +13,10 @@ import (
 func newImageListCommand(a *app) *cobra.Command {
 	catalog := false
 	cmd := &cobra.Command{
-		Use:   "list [flags]",
-		Short: "List the images that are here, or those of the catalog",
+		Use:        "list [flags]",
+		Aliases:    []string{"ls"},
+		SuggestFor: []string{"images"},
+		Short:      "List the images that are here, or those of the catalog",
 		Long: `List the images that are here, by name. With --catalog, the images that can be had by a name of their own: those that
 are here with their digests, the others are pulled at their first use. config.toml can name more, see docs/images.md.
 

@@ -14,8 +14,9 @@ import (
 
 func newImageShowCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "show IMAGE",
-		Short: "Show everything that is known of an image",
+		Use:        "show IMAGE",
+		SuggestFor: []string{"inspect", "info"},
+		Short:      "Show everything that is known of an image",
 		Long: `Show everything that is known of an image that is here: what it is of, and what its commands are run with.
 
   banger image show alpine:3

@@ -9,8 +9,10 @@ import (
 
 func newKernelDeleteCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "delete KERNEL",
-		Short: "Take a name of a kernel away, and with the last one the kernel",
+		Use:        "delete KERNEL",
+		Aliases:    []string{"rm"},
+		SuggestFor: []string{"remove"},
+		Short:      "Take a name of a kernel away, and with the last one the kernel",
 		Long: `Take a name of a kernel away. With its last name, or by its digest, the kernel is deleted. One that a VM uses is refused.
 
   banger kernel delete mine`,

@@ -12,8 +12,10 @@ import (
 
 func newKernelListCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "list",
-		Short: "List the kernels that are here",
+		Use:        "list",
+		Aliases:    []string{"ls"},
+		SuggestFor: []string{"kernels"},
+		Short:      "List the kernels that are here",
 		Long: `List the kernels that are here, the newest first. One without a name was superseded, or made for an earlier banger, and
 may still be in use. The default one has a *.
 

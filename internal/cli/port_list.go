@@ -9,8 +9,9 @@ import (
 
 func newPortListCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "list NAME",
-		Short: "List the published ports of a VM",
+		Use:     "list NAME",
+		Aliases: []string{"ls"},
+		Short:   "List the published ports of a VM",
 		Long: `List the published ports of a VM, running or not. With -q the addresses on this host alone, a line each.
 
   banger vm port list web

@@ -12,8 +12,10 @@ import (
 
 func newPortRemoveCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "remove NAME PORT...",
-		Short: "Publish ports of a VM no more",
+		Use:        "remove NAME PORT...",
+		Aliases:    []string{"rm"},
+		SuggestFor: []string{"delete"},
+		Short:      "Publish ports of a VM no more",
 		Long: `Publish ports of a VM no more, at once if it runs; connections through them are cut. A PORT is a port of this host,
 or all of what was published. All PORTs go, or none.
 

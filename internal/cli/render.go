@@ -8,15 +8,44 @@ import (
 	"text/tabwriter"
 	"time"
 	"unicode"
+	"unicode/utf16"
 	"unicode/utf8"
 )
 
 // printJSON writes v to stdout, for programs and for people who look.
-func (a *app) printJSON(v any) error {
-	enc := json.NewEncoder(a.Stdout)
-	enc.SetIndent("", "  ")
+func (a *app) printJSON(v any) error { return writeJSON(a.Stdout, v, "  ") }
+
+// writeJSON writes v and a newline. To people who look nothing in a text does more
+// than show: JSON itself escapes the control characters of ASCII alone.
+func writeJSON(w io.Writer, v any, indent string) error {
+	var text strings.Builder
+	enc := json.NewEncoder(&text)
+	enc.SetIndent("", indent)
 	enc.SetEscapeHTML(false)
-	return enc.Encode(v)
+	if err := enc.Encode(v); err != nil {
+		return err
+	}
+	_, err := io.WriteString(w, escapeJSON(text.String()))
+	return err
+}
+
+// escapeJSON is the same JSON with what does something to a terminal escaped.
+func escapeJSON(text string) string {
+	active := func(r rune) bool { return r >= 0x7f && unsafeRune(r) }
+	if !strings.ContainsFunc(text, active) {
+		return text
+	}
+	var out strings.Builder
+	for _, r := range text {
+		if !active(r) {
+			out.WriteRune(r)
+			continue
+		}
+		for _, half := range utf16.AppendRune(nil, r) {
+			fmt.Fprintf(&out, `\u%04x`, half)
+		}
+	}
+	return out.String()
 }
 
 // say tells on stdout what a verb has done, in one line.

@@ -2,6 +2,8 @@ package cli
 
 import (
 	"bytes"
+	"encoding/json"
+	"maps"
 	"strings"
 	"testing"
 	"time"
@@ -25,6 +27,22 @@ func TestEscape(t *testing.T) {
 	}
 	if got := escapeLines("a\n\tb\r\n\x1b"); got != "a\n\tb\\x0d\n\\x1b" {
 		t.Errorf("%q", got)
+	}
+}
+
+// What is JSON stays the same JSON.
+func TestJSONDoesNothingToATerminal(t *testing.T) {
+	want := map[string]string{"name": "ünï \u009b31m \u202e \U000e0041 \x7f <\x1b>"}
+	var out bytes.Buffer
+	if err := writeJSON(&out, want, "  "); err != nil {
+		t.Fatal(err)
+	}
+	if text := out.String(); escapeLines(text) != text || !strings.Contains(text, "ünï") {
+		t.Errorf("%q", text)
+	}
+	var got map[string]string
+	if err := json.Unmarshal(out.Bytes(), &got); err != nil || !maps.Equal(got, want) {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

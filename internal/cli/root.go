@@ -46,6 +46,10 @@ func newRootCommand(a *app, args []string) *cobra.Command {
 	if completion, _, err := cmd.Find([]string{"completion"}); err == nil {
 		asGroup(completion)
 	}
+	cmd.InitDefaultHelpCmd()
+	if help, _, err := cmd.Find([]string{"help"}); err == nil {
+		help.Run, help.RunE = nil, helpOn
+	}
 	return cmd
 }
 
@@ -65,7 +69,7 @@ Exit codes: 0; 1 it failed; 2 usage or a bad value; 3 no such thing; 4 the state
 	cmd.SetErr(a.Stderr)
 	cmd.SilenceErrors = true
 	cmd.SilenceUsage = true
-	cmd.SetFlagErrorFunc(flagError)
+	cmd.SetFlagErrorFunc(a.flagError)
 	cmd.PersistentPreRun = func(*cobra.Command, []string) { a.ran = true }
 	cmd.PersistentFlags().VarP(&outputValue{json: &a.json}, "output", "o", "`FORM` of the output, errors included: text or json")
 	cmd.PersistentFlags().BoolVarP(&a.quiet, "quiet", "q", false, "no progress and no remarks")
@@ -85,27 +89,6 @@ Exit codes: 0; 1 it failed; 2 usage or a bad value; 3 no such thing; 4 the state
 
 func newGroup(use, short, long string) *cobra.Command {
 	return asGroup(&cobra.Command{Use: use, Short: short, Long: long})
-}
-
-// asGroup makes cmd one that only holds others: alone it shows its help, and an
-// unknown verb is an error, which cobra by itself makes it only at the root.
-func asGroup(cmd *cobra.Command) *cobra.Command {
-	cmd.SuggestionsMinimumDistance = 2
-	cmd.RunE = func(cmd *cobra.Command, _ []string) error { return cmd.Help() }
-	cmd.Args = func(cmd *cobra.Command, args []string) error {
-		if len(args) == 0 {
-			return nil
-		}
-		err := banger.Errorf(banger.KindInvalid, "%s has no %q", verbOf(cmd), args[0])
-		if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-			return err.WithNext("%s %s", cmd.CommandPath(), near[0])
-		}
-		if verb, _, missing := Documented().Find([]string{"vm", args[0]}); missing == nil && verb.Name() == args[0] {
-			return err.WithNext("%s", verb.CommandPath())
-		}
-		return err.WithNext("%s --help", cmd.CommandPath())
-	}
-	return cmd
 }
 
 // between wants at least low and at most high arguments; what names them.

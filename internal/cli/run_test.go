@@ -210,6 +210,7 @@ func TestExecExitCodes(t *testing.T) {
 		{wire.Exit{Error: &wire.Error{Code: 127, Message: "x: not found"}}, 127, "banger: x: not found\n"},
 		{wire.Exit{Error: &wire.Error{Code: 125, Message: "no user \x1b[m"}}, 125, "banger: no user \\x1b[m\n"},
 		{wire.Exit{Error: &wire.Error{Code: 0, Message: "liar"}}, 125, "banger: liar\n"},
+		{wire.Exit{Error: &wire.Error{Code: 127, Message: "x\nbanger: all is well"}}, 127, "banger: x\\x0abanger: all is well\n"},
 		{exitWith(256), 125, "banger: the guest's agent does not say how the command ended\n"},
 		{exitWith(-1), 125, "banger: the guest's agent does not say how the command ended\n"},
 		{wire.Exit{Signal: 128}, 125, "banger: the guest's agent does not say how the command ended\n"},

@@ -183,6 +183,9 @@ func TestList(t *testing.T) {
 		"",
 	}, "\n"), "")
 	w.run("ps", "-q").want(t, 0, "web\n", "")
+	for _, all := range []string{"ps -aq", "ps --all -q", "vm ls -q"} {
+		w.run(strings.Fields(all)...).want(t, 0, w.run("vm", "list", "-q").stdout, "")
+	}
 	w.run("vm", "list", "-q").want(t, 0, "web\ndb\n", "")
 
 	var vms []map[string]any

@@ -13,6 +13,7 @@ they print one array of what was done; errors go to stderr.
   banger vm start web
   banger vm exec web -- uname -a
   banger vm delete --force web`)
+	cmd.SuggestFor = []string{"container", "containers", "machine"}
 	cmd.AddCommand(
 		newRunCommand(a), newCreateCommand(a), newStartCommand(a), newStopCommand(a), newKillCommand(a),
 		newRestartCommand(a), newPauseCommand(a), newResumeCommand(a), newResetCommand(a), newSetCommand(a), newWaitCommand(a), newPruneCommand(a),

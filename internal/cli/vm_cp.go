@@ -20,8 +20,9 @@ type cpOptions struct {
 func newCpCommand(a *app) *cobra.Command {
 	opts := &cpOptions{}
 	cmd := &cobra.Command{
-		Use:   "cp [flags] SRC|- NAME:DST, or cp [flags] NAME:SRC DST|-",
-		Short: "Copy files to and from a running VM",
+		Use:        "cp [flags] SRC|- NAME:DST, or cp [flags] NAME:SRC DST|-",
+		SuggestFor: []string{"copy", "scp", "transfer"},
+		Short:      "Copy files to and from a running VM",
 		Long: `Copy files to and from a running VM, by the rules of docker cp. A directory is copied with all that is in it: into
 DST if that is a directory, as DST if there is none. SRC/. is what is in SRC. A directory that DST would be in must be
 there. Paths in the VM begin at its root. A local path with a colon is written ./a:b.

@@ -17,8 +17,10 @@ type deleteOptions struct {
 func newDeleteCommand(a *app) *cobra.Command {
 	opts := &deleteOptions{}
 	cmd := &cobra.Command{
-		Use:   "delete [flags] NAME...",
-		Short: "Delete VMs and their disks",
+		Use:        "delete [flags] NAME...",
+		Aliases:    []string{"rm"},
+		SuggestFor: []string{"remove", "destroy", "terminate"},
+		Short:      "Delete VMs and their disks",
 		Long: `Delete VMs and their disks for good. One that runs is refused unless --force is given, which kills it first.
 
   banger vm delete web

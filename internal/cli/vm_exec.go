@@ -57,7 +57,7 @@ func execArguments(cmd *cobra.Command, args []string) error {
 	case len(args) == 0:
 		return usageError(cmd, "%s needs the name of a VM and a command", verbOf(cmd))
 	case len(withoutDash(args[1:])) == 0:
-		return usageError(cmd, "%s needs a command to run in %s", verbOf(cmd), args[0])
+		return banger.Errorf(banger.KindInvalid, "%s needs a command to run in %s", verbOf(cmd), args[0]).WithNext("%s -t %s bash", cmd.CommandPath(), args[0])
 	}
 	return nil
 }

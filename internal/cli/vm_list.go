@@ -15,8 +15,10 @@ import (
 func newListCommand(a *app) *cobra.Command {
 	var labels labelSelector
 	cmd := &cobra.Command{
-		Use:   "list",
-		Short: "List all VMs",
+		Use:        "list",
+		Aliases:    []string{"ls"},
+		SuggestFor: []string{"vms", "machines"},
+		Short:      "List all VMs",
 		Long: `List all VMs, running or not. With -q their names alone, a line each.
 
   banger vm list
@@ -39,18 +41,22 @@ func (a *app) addLabelFilter(cmd *cobra.Command, labels *labelSelector) {
 
 func newPsCommand(a *app) *cobra.Command {
 	var labels labelSelector
+	all := false
 	cmd := &cobra.Command{
 		Use:   "ps",
 		Short: "List the VMs that run",
-		Long: `List the VMs that run or are paused. With -q their names alone, a line each. All of them: banger vm list.
+		Long: `List the VMs that run or are paused, with -a all of them, as banger vm list does. With -q their names alone, a line
+each.
 
-  banger ps`,
+  banger ps
+  banger ps -a`,
 		Args:              noArguments,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return a.runList(cmd.Context(), func(vm banger.VM) bool { return isAlive(vm) && labels.matches(vm) })
+			return a.runList(cmd.Context(), func(vm banger.VM) bool { return (all || isAlive(vm)) && labels.matches(vm) })
 		},
 	}
+	cmd.Flags().BoolVarP(&all, "all", "a", false, "those that do not run too")
 	a.addLabelFilter(cmd, &labels)
 	return cmd
 }

@@ -13,8 +13,9 @@ import (
 func newPauseCommand(a *app) *cobra.Command {
 	targets := &targetOptions{states: []banger.State{banger.StateRunning}}
 	cmd := &cobra.Command{
-		Use:   "pause [flags] NAME...",
-		Short: "Have VMs stand still, with all that is in their memory",
+		Use:        "pause [flags] NAME...",
+		SuggestFor: []string{"suspend", "freeze"},
+		Short:      "Have VMs stand still, with all that is in their memory",
 		Long: `Have VMs stand still: no processor of theirs does anything until they are resumed, and everything stays in their
 memory. Connections into them wait. One that is paused already is left as it is.
 

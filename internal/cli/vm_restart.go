@@ -21,8 +21,9 @@ func newRestartCommand(a *app) *cobra.Command {
 		wait: waitReady, targets: targetOptions{states: []banger.State{banger.StateRunning, banger.StatePaused}},
 	}}
 	cmd := &cobra.Command{
-		Use:   "restart [flags] NAME...",
-		Short: "Shut VMs down and start them again",
+		Use:        "restart [flags] NAME...",
+		SuggestFor: []string{"reboot"},
+		Short:      "Shut VMs down and start them again",
 		Long: `Shut VMs down as stop does and start them again as start does: with what was changed of them meanwhile, and a fresh
 VMM and agent. One that is stopped is started.
 

@@ -13,8 +13,9 @@ import (
 func newResumeCommand(a *app) *cobra.Command {
 	targets := &targetOptions{states: []banger.State{banger.StatePaused}}
 	cmd := &cobra.Command{
-		Use:   "resume [flags] NAME...",
-		Short: "Let paused VMs go on",
+		Use:        "resume [flags] NAME...",
+		SuggestFor: []string{"unpause", "unfreeze"},
+		Short:      "Let paused VMs go on",
 		Long: `Let paused VMs go on, and set their clocks. That goes for those that paused because this host's disk was full too:
 make space first. One that is running already is left as it is.
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -45,8 +46,9 @@ type runOptions struct {
 func newRunCommand(a *app) *cobra.Command {
 	opts := &runOptions{specOptions: newSpecOptions(a)}
 	cmd := &cobra.Command{
-		Use:   "run [flags] [PATH] [-- CMD...]",
-		Short: "Make a VM, start it and run a command in it",
+		Use:        "run [flags] [PATH] [-- CMD...]",
+		SuggestFor: []string{"launch"},
+		Short:      "Make a VM, start it and run a command in it",
 		Long: `Make a VM, start it and run a command in it. Without --rm the VM goes on running afterwards; with --rm it is
 killed and deleted when the command ends, or when banger is ended in whatever way.
 
@@ -96,8 +98,11 @@ func (o *runOptions) takeArguments(cmd *cobra.Command, args []string) error {
 		before, o.argv = args[:dash], args[dash:]
 	}
 	switch {
-	case len(before) > 1:
+	case len(before) > 1 && isDir(before[0]):
 		return usageError(cmd, "one directory is copied into the VM, and %q is more; a command goes behind --", before[1])
+	case len(before) > 1:
+		return banger.Errorf(banger.KindInvalid, "%q is no directory to copy into the VM; an image is named by --image, and a command goes behind --", before[0]).
+			WithNext("%s --image %s -- %s", cmd.CommandPath(), before[0], strings.Join(before[1:], " "))
 	case len(before) == 0 && workspaceFlag(cmd) != "":
 		return usageError(cmd, "--%s is about a directory that is copied, and none is named", workspaceFlag(cmd))
 	case o.detach && len(o.argv) > 0:
@@ -111,12 +116,16 @@ func (o *runOptions) takeArguments(cmd *cobra.Command, args []string) error {
 	case len(before) == 0:
 		return nil
 	}
-	o.path = before[0]
-	if info, err := os.Stat(o.path); err != nil || !info.IsDir() {
-		return banger.Errorf(banger.KindInvalid, "%q is no directory to copy into the VM; a command goes behind --", o.path).
-			WithNext("%s -- %s", cmd.CommandPath(), o.path)
+	if o.path = before[0]; !isDir(o.path) {
+		return banger.Errorf(banger.KindInvalid, "%q is no directory to copy into the VM; a command goes behind --, and an image is named by --image", o.path).
+			WithNext("%[1]s -- %[2]s, or %[1]s --image %[2]s", cmd.CommandPath(), o.path)
 	}
 	return nil
+}
+
+func isDir(path string) bool {
+	info, err := os.Stat(path)
+	return err == nil && info.IsDir()
 }
 
 // workspaceFlag is a flag that was given and makes sense with a directory alone.

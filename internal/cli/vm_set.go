@@ -25,8 +25,9 @@ type setOptions struct {
 func newSetCommand(a *app) *cobra.Command {
 	opts := &setOptions{}
 	cmd := &cobra.Command{
-		Use:   "set [flags] NAME...",
-		Short: "Change what VMs are like",
+		Use:        "set [flags] NAME...",
+		SuggestFor: []string{"update", "edit", "resize"},
+		Short:      "Change what VMs are like",
 		Long: `Change what VMs are like. Labels change at once, and so does the size of the disk, which can only grow, with the
 file system on it. vcpus, memory and the kernel's arguments of one that runs change at its next start, which is said.
 Another kernel or image needs a stopped VM. Another image begins the system anew, as reset does, and keeps /root and

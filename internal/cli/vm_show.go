@@ -17,8 +17,9 @@ import (
 
 func newShowCommand(a *app) *cobra.Command {
 	return &cobra.Command{
-		Use:   "show NAME",
-		Short: "Show everything that is known of a VM",
+		Use:        "show NAME",
+		SuggestFor: []string{"inspect", "info", "describe"},
+		Short:      "Show everything that is known of a VM",
 		Long: `Show everything that is known of a VM: what is true now and how it came to that, what was asked for, how it is
 reached, what runs it, where its files are.
 

@@ -14,8 +14,9 @@ import (
 
 func newSSHCommand(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "ssh [USER@]NAME [SSH OPTION...] [-- CMD...]",
-		Short: "Open an ssh session in a running VM",
+		Use:        "ssh [USER@]NAME [SSH OPTION...] [-- CMD...]",
+		SuggestFor: []string{"shell", "attach", "console", "login", "enter"},
+		Short:      "Open an ssh session in a running VM",
 		Long: `Run this machine's own ssh to a running VM, as root unless a user is named. Everything behind NAME belongs to
 ssh. It needs no network in the VM and nothing installed there. For ssh NAME.vm, scp, rsync and editors see
 banger ssh-config. A command alone is cheaper by banger exec.

@@ -43,8 +43,9 @@ func (o *startOptions) addBootFlags(a *app, cmd *cobra.Command) {
 func newStartCommand(a *app) *cobra.Command {
 	opts := &startOptions{wait: waitReady, targets: targetOptions{states: []banger.State{banger.StateStopped, banger.StateBroken}}}
 	cmd := &cobra.Command{
-		Use:   "start [flags] NAME...",
-		Short: "Start VMs",
+		Use:        "start [flags] NAME...",
+		SuggestFor: []string{"up", "boot"},
+		Short:      "Start VMs",
 		Long: `Start VMs and wait until a command can be run in each. One that runs already is left as it is. It is refused if
 the running VMs would then have more memory than this host. Ctrl-C gives the boot up.
 

@@ -25,8 +25,9 @@ const (
 func newStatsCommand(a *app) *cobra.Command {
 	noStream := false
 	cmd := &cobra.Command{
-		Use:   "stats [flags] [NAME...]",
-		Short: "Show what running VMs take",
+		Use:        "stats [flags] [NAME...]",
+		SuggestFor: []string{"top"},
+		Short:      "Show what running VMs take",
 		Long: `Show what VMs take of this host and of what was given to them: those named, or all that run. On a terminal the
 table is drawn anew every two seconds until interrupted; elsewhere, with --no-stream and with -o json, there is one
 sample. CPU is of one CPU, so that two busy vCPUs are 200 %. MEMORY is the VMM's and its monitor's on this host, GUEST

@@ -19,8 +19,9 @@ type stopOptions struct {
 func newStopCommand(a *app) *cobra.Command {
 	opts := &stopOptions{targets: targetOptions{states: []banger.State{banger.StateRunning, banger.StatePaused}}}
 	cmd := &cobra.Command{
-		Use:   "stop [flags] NAME...",
-		Short: "Shut VMs down",
+		Use:        "stop [flags] NAME...",
+		SuggestFor: []string{"halt", "shutdown", "poweroff", "down"},
+		Short:      "Shut VMs down",
 		Long: `Shut VMs down: the guest powers off in its own time, and is killed if that takes too long.
 What is on its disks stays. One that is stopped already is left as it is, one that is paused goes on first.
 

@@ -11,6 +11,7 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"banger.dev/banger"
@@ -308,11 +309,14 @@ func (f Files) failed(err error) error {
 // maxSaid bounds what is repeated of a guest's words.
 const maxSaid = 1000
 
+// shortened is what a guest has said, on one line: another would look as if it were
+// ours.
 func shortened(said *wire.FileError) *wire.FileError {
-	if len(said.Message) <= maxSaid {
-		return said
+	message := strings.ReplaceAll(said.Message, "\n", " ")
+	if len(message) > maxSaid {
+		message = message[:maxSaid] + "…"
 	}
-	return &wire.FileError{Kind: said.Kind, Message: said.Message[:maxSaid] + "…"}
+	return &wire.FileError{Kind: said.Kind, Message: message}
 }
 
 func kindOf(kind string) banger.Kind {
