@@ -3,6 +3,8 @@ package cli
 import (
 	"context"
 	"fmt"
+	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -19,10 +21,12 @@ older one of that name keep it.
 
 REF is a tag or a digest of any OCI or Docker registry. What is for this host's architecture is taken, layers that are
 here are not fetched again, and a pull that was cut off is gone on with. Credentials are those of docker login.
+With docker-archive:, oci-archive: or oci: before it, a file or directory of this host is imported, under its own name.
 
   banger image pull alpine:3
   banger image pull ghcr.io/owner/name@sha256:…
-  banger image pull 127.0.0.1:5000/mine`,
+  banger image pull 127.0.0.1:5000/mine
+  banger image pull docker-archive:mine.tar`,
 		Args:              between(1, 1, "REF, the image"),
 		ValidArgsFunction: a.completeImages,
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -32,6 +36,9 @@ here are not fetched again, and a pull that was cut off is gone on with. Credent
 }
 
 func (a *app) runImagePull(ctx context.Context, ref string) error {
+	if path, ok := archiveOf(ref); ok {
+		return a.pullArchive(ctx, path)
+	}
 	d, err := a.connect(ctx)
 	if err != nil {
 		return err
@@ -49,6 +56,30 @@ func (a *app) runImagePull(ctx context.Context, ref string) error {
 		return err
 	}
 	return a.printImage(img)
+}
+
+// archiveOf is the file or directory that ref names, in the words of skopeo and
+// podman, if it is no reference of a registry.
+func archiveOf(ref string) (path string, ok bool) {
+	for _, transport := range []string{"docker-archive:", "oci-archive:", "oci:"} {
+		if path, ok = strings.CutPrefix(ref, transport); ok {
+			return path, true
+		}
+	}
+	return "", false
+}
+
+// pullArchive imports an archive under the name that its file has.
+func (a *app) pullArchive(ctx context.Context, path string) error {
+	name, _, _ := strings.Cut(filepath.Base(path), ".tar")
+	if banger.ValidateImageName(name) != nil {
+		return banger.Errorf(banger.KindInvalid, "%q gives no image a name", path).WithNext("banger image import --name NAME %s", path)
+	}
+	if err := a.runImageImport(ctx, path, name); err != nil {
+		return err
+	}
+	a.remark("its name is %s", name)
+	return nil
 }
 
 func (a *app) printImage(img banger.Image) error {
@@ -90,6 +121,9 @@ func imageOf(op api.Operation, err error) (banger.Image, error) {
 func (a *app) prepareImage(ctx context.Context, ref string) error {
 	if ref == banger.DefaultImage {
 		return nil
+	}
+	if path, ok := archiveOf(ref); ok {
+		return banger.Errorf(banger.KindInvalid, "%s is no image yet: it has to be imported", path).WithNext("banger image pull %s", ref)
 	}
 	d, err := a.connect(ctx)
 	if err != nil {

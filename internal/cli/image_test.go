@@ -165,6 +165,24 @@ func TestImageImport(t *testing.T) {
 	w.run("image", "import", dir).want(t, 2, "", "banger: image import needs --name NAME, the name of the image; try: banger image import --help\n")
 }
 
+// What others call an archive's reference is imported here: the daemon opens no
+// file of the user's.
+func TestImagePullOfAnArchive(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	file := filepath.Join(t.TempDir(), "mine.tar.gz")
+	if err := os.WriteFile(file, []byte("an archive"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	w.run("image", "pull", "docker-archive:"+file).want(t, 0, "sha256:abc\n", "banger: its name is mine\n")
+	if got := w.bodies["import"]; got != "an archive" {
+		t.Errorf("sent %q", got)
+	}
+	w.wantQuestions("import?name=mine")
+	w.run("image", "pull", "oci:no/such").want(t, 3, "", "banger: there is no no/such\n")
+	w.run("image", "pull", "oci:/tmp/Not!").want(t, 2, "", "banger: \"/tmp/Not!\" gives no image a name; try: banger image import --name NAME /tmp/Not!\n")
+	w.run("run", "--rm", "--image", "oci:layout", "--", "true").want(t, 125, "", "banger: layout is no image yet: it has to be imported; try: banger image pull oci:layout\n")
+}
+
 func TestImageRegister(t *testing.T) {
 	w := newWorld(t).withDaemon()
 	file := filepath.Join(t.TempDir(), "fs")
