@@ -199,20 +199,9 @@ func eventually(check func() error) error {
 	}
 }
 
-func TestStories(t *testing.T) { tell(t, "testdata") }
-
-// Stories that take long: images are made for them that no other needs.
-func TestSoakStories(t *testing.T) {
-	if os.Getenv("BANGER_SOAK") == "" {
-		t.Skip("only with BANGER_SOAK, as in make soak")
-	}
-	tell(t, filepath.Join("testdata", "soak"))
-}
-
-// tell runs the stories in a directory.
-func tell(t *testing.T, dir string) {
+func TestStories(t *testing.T) {
 	testscript.Run(t, testscript.Params{
-		Dir:                 dir,
+		Dir:                 "testdata",
 		RequireExplicitExec: true,
 		Condition:           condition,
 		Setup: func(env *testscript.Env) error {

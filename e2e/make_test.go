@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"os/exec"
@@ -21,7 +22,8 @@ import (
 )
 
 // privateCache: the story gets a cache of its own that begins as the shared
-// one, so that what it spoils is its own. Big files are hard links.
+// one, so that what it spoils is its own. Big files are hard links. Another story
+// may be having an image made meanwhile.
 func privateCache(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 0 {
 		ts.Fatalf("usage: privatecache")
@@ -30,9 +32,14 @@ func privateCache(ts *testscript.TestScript, neg bool, args []string) {
 	own := filepath.Join(h.dir, "cache")
 	ts.Check(os.Mkdir(own, 0o755))
 	for _, dir := range []string{"images", "kernels", "templates"} {
-		if out, err := exec.Command("cp", "-al", filepath.Join(cache, dir), own).CombinedOutput(); err != nil {
-			ts.Fatalf("copy the cache: %v\n%s", err, out)
-		}
+		from := filepath.Join(cache, dir)
+		ts.Check(eventually(func() error { // again if something has got its name, or lost it, under rsync's eyes
+			out, err := exec.Command("rsync", "-a", "--exclude=/tmp", "--exclude=/locks", "--link-dest="+from, from+"/", filepath.Join(own, dir)).CombinedOutput()
+			if err != nil {
+				err = fmt.Errorf("copy the cache: %w\n%s", err, out)
+			}
+			return err
+		}))
 	}
 	h.cache = own
 	ts.Setenv("BANGER_CACHE", own)
