@@ -27,14 +27,24 @@ func walkDeb(deb io.Reader, visit func(*tar.Header, io.Reader) error) error {
 		if err != nil {
 			return err
 		}
-		content := io.LimitReader(deb, size)
 		if strings.HasPrefix(name, "data.tar") {
-			return walkTar(bufio.NewReader(content), visit)
+			return walkData(&io.LimitedReader{R: deb, N: size}, visit)
 		}
 		if n, err := io.Copy(io.Discard, io.LimitReader(deb, size+size%2)); err != nil || n < size {
 			return errors.Join(errCut, err)
 		}
 	}
+}
+
+// walkData is walkTar for the member that has the files, which has to be whole.
+func walkData(content *io.LimitedReader, visit func(*tar.Header, io.Reader) error) error {
+	if err := walkTar(bufio.NewReader(content), visit); err != nil {
+		return err
+	}
+	if _, err := io.Copy(io.Discard, content); err != nil || content.N > 0 {
+		return errors.Join(errCut, err)
+	}
+	return nil
 }
 
 const debMagic = "!<arch>\n" // of any ar archive
@@ -65,11 +75,13 @@ func walkTar(r *bufio.Reader, visit func(*tar.Header, io.Reader) error) error {
 		return err
 	}
 	defer func() { _ = plain.Close() }()
-	archive := tar.NewReader(&capped{plain, maxPackageTar})
+	all := &capped{plain, maxPackageTar}
+	archive := tar.NewReader(all)
 	for {
 		h, err := archive.Next()
-		if err == io.EOF {
-			return nil
+		if errors.Is(err, io.EOF) {
+			_, err = io.Copy(io.Discard, all) // behind the last member stands the checksum
+			return err
 		}
 		if err != nil {
 			return err

@@ -156,6 +156,7 @@ func TestDamagedDeb(t *testing.T) {
 		"half a member":   {deb[:8+60+2], "cut off"},
 		"a negative size": {negative, "damaged"},
 		"half the data":   {deb[:len(deb)*2/3], "unexpected EOF"},
+		"all but its end": {deb[:len(deb)-1024], "cut off"}, // where it could end
 	} {
 		t.Run(name, func(t *testing.T) {
 			err := walkDeb(bytes.NewReader(test.deb), func(*tar.Header, io.Reader) error { return nil })
@@ -200,6 +201,22 @@ func TestDebsOfDpkg(t *testing.T) {
 			t.Errorf("%s: %q, %v", compression, got, err)
 		}
 		_ = f.Close()
+		if compression == "gzip" {
+			wantDamaged(t, file)
+		}
+	}
+}
+
+// wantDamaged changes the sum at the end of a package, behind its last file.
+func wantDamaged(t *testing.T, file string) {
+	t.Helper()
+	deb, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	deb[len(deb)-6]++
+	if err := walkDeb(bytes.NewReader(deb), func(*tar.Header, io.Reader) error { return nil }); err == nil {
+		t.Error("what does not add up is taken")
 	}
 }
 

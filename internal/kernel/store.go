@@ -166,7 +166,11 @@ func nameless(k banger.Kernel) banger.Kernel {
 }
 
 func (s *Store) notFound(ref, tried string) error {
-	return banger.Errorf(banger.KindNotFound, "there is no kernel %q: %s", ref, tried).WithNext("banger kernel list")
+	err := banger.Errorf(banger.KindNotFound, "there is no kernel %q: %s", ref, tried)
+	if _, ok := parseRelease(ref); ok {
+		return err.WithNext("banger kernel pull %s", ref)
+	}
+	return err.WithNext("banger kernel list")
 }
 
 // List is every kernel in the store, the newest first: one for each name, and one

@@ -313,6 +313,9 @@ func TestGet(t *testing.T) {
 		}
 	}
 	empty := testStore(t, t.TempDir(), &fakeArchive{}, "agent")
+	if _, err := empty.Get(t.Context(), "debian:bookworm"); banger.NextOf(err) != "banger kernel pull debian:bookworm" {
+		t.Errorf("a release that is not here: %v, next %q", err, banger.NextOf(err))
+	}
 	if _, err := empty.Get(t.Context(), "6.1"); banger.KindOf(err) != banger.KindNotFound {
 		t.Errorf("in an empty store: %v", err)
 	}
