@@ -112,10 +112,11 @@ const (
 // Image is an immutable base root file system, named by its digest.
 type Image struct {
 	Name         string    `json:"name"`
-	Digest       string    `json:"digest"` // sha256:<64 hex>
-	Source       string    `json:"source"` // where it came from, for people
-	RootFS       string    `json:"rootfs"` // path of rootfs.ext4, never written to
-	Size         Bytes     `json:"size"`   // of the file system in it
+	Digest       string    `json:"digest"`          // sha256:<64 hex>
+	Source       string    `json:"source"`          // where it came from, for people
+	RootFS       string    `json:"rootfs"`          // path of rootfs.ext4, never written to
+	Size         Bytes     `json:"size"`            // of the file system in it
+	Allocated    Bytes     `json:"allocated_bytes"` // of the host's disk, by that
 	Created      time.Time `json:"created"`
 	Architecture string    `json:"architecture"`
 	Init         string    `json:"init,omitempty"` // path of the image's init, "" if it has none

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -60,7 +61,11 @@ func readLogins() (*configfile.ConfigFile, error) {
 			return nil, err
 		}
 		defer func() { _ = f.Close() }() // it was only read
-		return docker.LoadFromReader(f)
+		logins, err := docker.LoadFromReader(f)
+		if err != nil {
+			err = fmt.Errorf("%s: %w", path, err)
+		}
+		return logins, err
 	}
 	return configfile.New(""), nil
 }

@@ -17,8 +17,9 @@ func newImageListCommand(a *app) *cobra.Command {
 		Aliases:    []string{"ls"},
 		SuggestFor: []string{"images"},
 		Short:      "List the images that are here, or those of the catalog",
-		Long: `List the images that are here, by name. With --catalog, the images that can be had by a name of their own: those that
-are here with their digests, the others are pulled at their first use. config.toml can name more, see docs/images.md.
+		Long: `List the images that are here, by name, and what they take on disk. One without a name was superseded, and may still be
+in use. With --catalog, the images that can be had by a name of their own: those that are here with their digests, the
+others are pulled at their first use. config.toml can name more, see docs/images.md.
 
   banger image list
   banger image list --catalog
@@ -77,9 +78,9 @@ func (a *app) runImageList(ctx context.Context) error {
 		return a.printJSON(images)
 	}
 	table := tabwriter.NewWriter(a.Stdout, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(table, "NAME\tDIGEST\tINIT\tCREATED\tSOURCE")
+	_, _ = fmt.Fprintln(table, "NAME\tDIGEST\tSIZE\tINIT\tCREATED\tSOURCE")
 	for _, i := range images {
-		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", escape(i.Name), shortDigest(i.Digest), escape(i.Init), ago(time.Now(), i.Created), escape(i.Source))
+		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\n", escape(i.Name), shortDigest(i.Digest), i.Allocated, escape(i.Init), ago(time.Now(), i.Created), escape(i.Source))
 	}
 	return table.Flush()
 }

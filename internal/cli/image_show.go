@@ -46,7 +46,7 @@ func (a *app) runImageShow(ctx context.Context, ref string) error {
 	for _, row := range [][2]string{
 		{"name", i.Name}, {"digest", i.Digest}, {"source", i.Source}, {"architecture", i.Architecture},
 		{"created", i.Created.Local().Format(time.DateTime) + " (" + ago(time.Now(), i.Created) + ")"},
-		{"size", i.Size.String()}, {"init", i.Init}, {"entrypoint", strings.Join(i.Entrypoint, " ")}, {"cmd", strings.Join(i.Cmd, " ")},
+		{"size", i.Allocated.String()}, {"file system", i.Size.String()}, {"init", i.Init}, {"entrypoint", strings.Join(i.Entrypoint, " ")}, {"cmd", strings.Join(i.Cmd, " ")},
 		{"user", i.User}, {"workdir", i.Workdir}, {"env", strings.Join(i.Env, " ")}, {"kernel", i.Kernel}, {"rootfs", i.RootFS},
 	} {
 		if row[1] != "" {

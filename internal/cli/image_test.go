@@ -46,6 +46,7 @@ func TestImagePull(t *testing.T) {
 	w.lookup = api.ImageLookup{Image: &banger.Image{Name: "local", Digest: "sha256:def"}}
 	w.run("image", "pull", "local").want(t, 0, "sha256:def\n", "banger: local is here already\n")
 	w.run("image", "pull").want(t, 2, "", "banger: image pull needs REF, the image; try: banger image pull --help\n")
+	w.run("image", "pull", "").want(t, 2, "", "banger: image pull takes REF, the image, and \"\" is none; try: banger image pull --help\n")
 }
 
 // What docker login has left to a helper, the helper is asked for: here, by the

@@ -2,6 +2,7 @@ package cli
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -99,6 +100,9 @@ func between(low, high int, what string) cobra.PositionalArgs {
 		}
 		if len(args) > high {
 			return usageError(cmd, "%s takes %s, and %q is more", verbOf(cmd), what, args[high])
+		}
+		if slices.Contains(args, "") {
+			return usageError(cmd, "%s takes %s, and \"\" is none", verbOf(cmd), what)
 		}
 		return nil
 	}

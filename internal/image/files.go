@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"regexp"
 
+	"golang.org/x/sys/unix"
+
 	"banger.dev/banger"
 	"banger.dev/banger/internal/paths"
 	"banger.dev/banger/internal/replace"
@@ -62,10 +64,12 @@ func (s *Store) load(digest string) (banger.Image, error) {
 			digest, s.layout.Images(), m.Version, manifestVersion).WithNext("use the newer banger, or set BANGER_CACHE to another directory")
 	}
 	m.RootFS = filepath.Join(s.dir(digest), rootFS)
-	st, err := os.Stat(m.RootFS)
-	if err == nil && st.Size() != int64(m.Size) {
-		err = damaged(m.RootFS, fmt.Errorf("it has %d bytes instead of %d", st.Size(), m.Size))
+	var st unix.Stat_t
+	err := unix.Stat(m.RootFS, &st)
+	if err == nil && st.Size != int64(m.Size) {
+		err = damaged(m.RootFS, fmt.Errorf("it has %d bytes instead of %d", st.Size, m.Size))
 	}
+	m.Allocated = banger.Bytes(st.Blocks) * 512
 	return m.Image, err
 }
 

@@ -14,13 +14,18 @@ import (
 )
 
 // List is every whole image in the cache (a damaged one is an entry, see Entries): one for each local name, and one for
-// each without any, sorted by name, the newest first.
+// each without any, sorted by name, the newest first. What a catalog entry stands for has that name, and what it stood
+// for has none.
 func (s *Store) List(ctx context.Context) ([]banger.Image, error) {
 	list, named, err := s.named(ctx)
 	if err != nil {
 		return nil, err
 	}
 	digests, err := s.digests()
+	if err != nil {
+		return nil, err
+	}
+	refs, err := s.refs()
 	if err != nil {
 		return nil, err
 	}
@@ -35,12 +40,23 @@ func (s *Store) List(ctx context.Context) ([]banger.Image, error) {
 		if err != nil {
 			return nil, err
 		}
+		img.Name = s.madeName(refs[img.Digest])
 		list = append(list, img)
 	}
 	slices.SortFunc(list, func(a, b banger.Image) int {
 		return cmp.Or(strings.Compare(a.Name, b.Name), b.Created.Compare(a.Created), strings.Compare(a.Digest, b.Digest))
 	})
 	return list, ctx.Err()
+}
+
+// madeName is the name of an entry of the catalog by which an image is found, or "".
+func (s *Store) madeName(refs []named) string {
+	for _, ref := range refs {
+		if s.isCurrent(ref.file) {
+			return ref.shown()
+		}
+	}
+	return ""
 }
 
 // named is the images with local names, and the set of their digests.

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
@@ -50,7 +51,7 @@ func (s *Store) Lookup(ref string) (image *banger.Image, hosts []string, err err
 func (s *Store) unknown(ref string, why error) error {
 	names := slices.Sorted(maps.Keys(s.settings().Catalog))
 	return banger.Errorf(banger.KindNotFound, "no image %q: not a local name or digest, not in the catalog (%s), and not in a registry: %s",
-		ref, strings.Join(names, ", "), why).WithNext("the same with --image %s", banger.DefaultImage)
+		ref, strings.Join(names, ", "), why).WithNext("%s", cmp.Or(banger.NextOf(why), "banger image list --catalog"))
 }
 
 // referenceKey is the name of the file that says what a reference was when it

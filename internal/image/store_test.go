@@ -182,11 +182,14 @@ func TestResolveFinds(t *testing.T) {
 
 func TestResolveNothing(t *testing.T) {
 	store := image.New(paths.Layout{Cache: t.TempDir()}, catalog(stub{}))
-	for _, ref := range []string{"nope", "", "../x", "stub@1", "sha256:" + strings.Repeat("0", 64), "0123456789ab", strings.Repeat("a", 5000)} {
+	for _, ref := range []string{"nope", "", "stub@1", "sha256:" + strings.Repeat("0", 64), "0123456789ab", strings.Repeat("a", 5000)} {
 		_, err := store.Resolve(t.Context(), ref, nil)
-		if banger.KindOf(err) != banger.KindNotFound || banger.NextOf(err) != "the same with --image debian" {
+		if banger.KindOf(err) != banger.KindNotFound || banger.NextOf(err) != "banger image list --catalog" {
 			t.Errorf("%.30q: %v", ref, err)
 		}
+	}
+	if _, err := store.Resolve(t.Context(), "../x", nil); banger.KindOf(err) != banger.KindNotFound || banger.NextOf(err) != "banger image import --name NAME ../x" {
+		t.Errorf("a path: %v, next %s", err, banger.NextOf(err))
 	}
 	_, err := store.Resolve(t.Context(), "nope", nil)
 	if err == nil || err.Error() != `no image "nope": not a local name or digest, not in the catalog (stub), and not in a registry: "nope" has no host, and there is no default registry` {
@@ -335,6 +338,15 @@ func TestAddTar(t *testing.T) {
 	if err != nil || len(list) != 2 || list[0].Name != "a" || list[0].Digest != other.Digest || list[1].Name != "b" || list[1].Digest != a.Digest {
 		t.Errorf("%+v, %v", list, err)
 	}
+	if list[0].Allocated <= 0 || list[0].Allocated > 16*banger.MiB {
+		t.Errorf("an image of a small file takes %s", list[0].Allocated)
+	}
+	if _, err := store.AddTar(t.Context(), "b", bytes.NewReader(root(t, "two")), config, nil); err != nil {
+		t.Error(err)
+	}
+	if list, err := store.List(t.Context()); err != nil || len(list) != 3 || list[0].Name != "" || list[0].Digest != a.Digest {
+		t.Errorf("one whose name another has got: %+v, %v", list, err)
+	}
 	for _, name := range []string{"", "A", "../x", "x/y", ".x", "stub@1", "sha256:0", strings.Repeat("x", 129)} {
 		if _, err := store.AddTar(t.Context(), name, bytes.NewReader(root(t, "one")), image.Config{}, nil); banger.KindOf(err) != banger.KindInvalid {
 			t.Errorf("%.20q: %v", name, err)
@@ -355,7 +367,7 @@ func TestAddTar(t *testing.T) {
 	if _, err := image.New(moved, nil).Resolve(t.Context(), "b", nil); banger.KindOf(err) != banger.KindNotFound {
 		t.Errorf("without its file system: %v", err)
 	}
-	if list, err := image.New(moved, nil).List(t.Context()); err != nil || len(list) != 1 {
+	if list, err := image.New(moved, nil).List(t.Context()); err != nil || len(list) != 2 {
 		t.Errorf("%+v, %v", list, err)
 	}
 }

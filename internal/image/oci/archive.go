@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path"
@@ -174,7 +175,7 @@ func (a *archive) docker() (*Image, []Stored, error) {
 		return nil, nil, banger.Errorf(banger.KindInvalid, "the image's configuration: %w", err)
 	}
 	if err := suits(&image.Config, len(one.Layers)); err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("the image in the archive: %w", err)
 	}
 	stored, err := a.stored(&image.Config, one.Layers)
 	return image, stored, err
@@ -191,7 +192,7 @@ func (a *archive) layout() (*Image, []Stored, error) {
 		return nil, nil, err
 	}
 	if image.Layers, err = layersOf(m, &image.Config); err != nil {
-		return nil, nil, err
+		return nil, nil, fmt.Errorf("the image in the archive: %w", err)
 	}
 	var names []string
 	for _, l := range image.Layers {

@@ -182,7 +182,8 @@ func explain(place name.Reference, err error) error {
 	case errors.As(err, &answer):
 		return banger.Errorf(banger.KindUnavailable, "%s answers %d to the question for %s: %s", place.Context().RegistryStr(), answer.StatusCode, place.Name(), diagnosis(answer))
 	}
-	return banger.Errorf(banger.KindUnavailable, "get the image %s: %w", place.Name(), err)
+	return banger.Errorf(banger.KindUnavailable, "get the image %s: %w", place.Name(), err).
+		WithNext("curl -sS %s://%s/v2/", place.Context().Scheme(), place.Context().RegistryStr())
 }
 
 // diagnosis is what a registry says, the first of it.

@@ -63,16 +63,28 @@ func (s Settings) Parse(ref string) (name.Reference, error) {
 	first, _, more := strings.Cut(ref, "/")
 	hasHost := more && (strings.ContainsAny(first, ".:") || first == "localhost")
 	if !hasHost && s.Default == "" {
-		return nil, banger.Errorf(banger.KindNotFound, "%q has no host, and there is no default registry", ref).WithNext("banger config show")
+		return nil, banger.Errorf(banger.KindNotFound, "%q has no host, and there is no default registry", ref)
 	}
-	if strings.HasPrefix(ref, ".") {
-		return nil, banger.Errorf(banger.KindInvalid, "%q is no reference of an image: it looks like a path", ref)
+	if strings.HasPrefix(ref, ".") || strings.HasPrefix(ref, "/") {
+		return nil, banger.Errorf(banger.KindInvalid, "%q is no reference of an image: it looks like a path", ref).
+			WithNext("banger image import --name NAME %s", ref)
 	}
-	parsed, err := name.ParseReference(ref, append(s.options(first), name.WithDefaultRegistry(s.Default))...)
+	options := append(s.options(first), name.WithDefaultRegistry(s.Default))
+	parsed, err := name.ParseReference(ref, options...)
 	if err != nil {
-		return nil, banger.Errorf(banger.KindInvalid, "%q is no reference of an image: %w", ref, err)
+		return nil, banger.Errorf(banger.KindInvalid, "%q is no reference of an image: %w", ref, unfit(ref, options))
 	}
 	return parsed, nil
+}
+
+// unfit is what is wrong with a reference.
+func unfit(ref string, options []name.Option) error {
+	if strings.Contains(ref, "@") {
+		_, err := name.NewDigest(ref, options...)
+		return err
+	}
+	_, err := name.NewTag(ref, options...)
+	return err
 }
 
 func (s Settings) options(host string) []name.Option {

@@ -2,6 +2,7 @@ package oci
 
 import (
 	"slices"
+	"strings"
 	"testing"
 
 	"banger.dev/banger"
@@ -28,6 +29,9 @@ func TestParse(t *testing.T) {
 		if got, err := hub.Parse(bad); banger.KindOf(err) != banger.KindInvalid {
 			t.Errorf("%q: %v, %v", bad, got, err)
 		}
+	}
+	if _, err := hub.Parse("UPPER"); err == nil || !strings.Contains(err.Error(), "repository can only contain") {
+		t.Errorf("not why: %v", err)
 	}
 	if _, err := (Settings{}).Parse("alpine"); banger.KindOf(err) != banger.KindNotFound {
 		t.Error(err)

@@ -100,7 +100,7 @@ func broken(err error) error {
 	if errors.As(err, &known) {
 		return err
 	}
-	return banger.Errorf(banger.KindInvalid, "a layer cannot be decompressed: %w", err)
+	return banger.Errorf(banger.KindInvalid, "decompress it: %w", err)
 }
 
 // opened sums up a tar while it is read.
