@@ -25,6 +25,7 @@ import (
 	"github.com/rogpeppe/go-internal/testscript"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/proc/proctest"
 )
 
 // patience is how long a story waits for something that must come about. No
@@ -36,6 +37,7 @@ var bin, cache string
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	proctest.HearSignals()
 	os.Exit(run(m))
 }
 

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/wire"
@@ -324,12 +323,7 @@ func TestInterrupted(t *testing.T) {
 func (w *world) wantQuestions(want ...string) {
 	w.t.Helper()
 	// The monitor hears of the release a moment after the connection is closed.
-	for range 1000 {
-		if len(w.questions()) >= len(want) {
-			break
-		}
-		time.Sleep(time.Millisecond)
-	}
+	soon(func() bool { return len(w.questions()) >= len(want) })
 	if got := w.questions(); !reflect.DeepEqual(got, want) {
 		w.t.Errorf("asked\n  %s\nwant\n  %s", strings.Join(got, "\n  "), strings.Join(want, "\n  "))
 	}

@@ -9,7 +9,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"time"
 
 	"github.com/creack/pty"
 	"golang.org/x/term"
@@ -74,13 +73,9 @@ func (s *screen) wait(t *testing.T, text string) {
 // times waits until text has been shown n times.
 func (s *screen) times(t *testing.T, text string, n int) {
 	t.Helper()
-	for range 20_000 {
-		if strings.Count(s.String(), text) >= n {
-			return
-		}
-		time.Sleep(time.Millisecond)
+	if !soon(func() bool { return strings.Count(s.String(), text) >= n }) {
+		t.Fatalf("%q was not shown %d times, but %q", text, n, s)
 	}
-	t.Fatalf("%q was not shown %d times, but %q", text, n, s)
 }
 
 func TestExecOnATerminal(t *testing.T) {

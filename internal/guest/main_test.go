@@ -6,6 +6,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"banger.dev/banger/internal/proc/proctest"
 )
 
 func TestMain(m *testing.M) {
@@ -13,6 +15,7 @@ func TestMain(m *testing.M) {
 	// commands that it runs.
 	_ = unix.CloseRange(3, ^uint(0), unix.CLOSE_RANGE_CLOEXEC)
 	unix.Umask(0o022)
+	proctest.HearSignals()
 	// make starts its children by posix_spawn(3), with which glibc leaves its own
 	// two signals ignored; a guest's PID 1 has them at their defaults.
 	for _, signal := range []uintptr{32, 33} {

@@ -22,6 +22,7 @@ import (
 	"banger.dev/banger/internal/agent/sshd"
 	"banger.dev/banger/internal/agent/users"
 	"banger.dev/banger/internal/agent/wire"
+	"banger.dev/banger/internal/proc/proctest"
 )
 
 // sftpServer in argv makes this program the sftp server of the tests.
@@ -31,6 +32,7 @@ func TestMain(m *testing.M) {
 	if len(os.Args) > 0 && os.Args[0] == sftpServer {
 		os.Exit(sshd.ServeSFTP())
 	}
+	proctest.HearSignals()
 	goleak.VerifyTestMain(m)
 }
 
