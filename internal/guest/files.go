@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"syscall"
 	"time"
 
 	"banger.dev/banger"
@@ -300,7 +301,7 @@ func (f Files) failed(err error) error {
 		return banger.Errorf(banger.KindUnavailable, "%s: %w", f.Name, err).WithNext("banger vm restart %s", f.Name)
 	case errors.Is(err, ErrNoAgent):
 		return banger.Errorf(banger.KindUnavailable, "the agent in %s does not answer", f.Name).WithNext("banger vm show %s", f.Name)
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, errStream):
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, errStream):
 		return banger.Errorf(banger.KindUnavailable, "%s stopped, or its agent did, before all was copied", f.Name).WithNext("banger vm show %s", f.Name)
 	}
 	return banger.Errorf(banger.KindUnavailable, "%s: %w", f.Name, err).WithNext("banger vm show %s", f.Name)

@@ -84,11 +84,7 @@ func (c Copy) StreamIn(ctx context.Context, tar io.Reader, dst string) (Done, er
 	case stat.Kind != wire.KindDir:
 		return Done{}, banger.Errorf(banger.KindConflict, "%s:%s is no directory, and a tar is unpacked in one", c.Guest.Name, p.clean)
 	}
-	counter := c.count(0)
-	done, err := c.Guest.Write(ctx, wire.WriteFiles{Place: place(p.clean), Keep: c.Archive}, func(w io.Writer) error {
-		_, err := io.Copy(&counted{w: w, counter: counter}, tar)
-		return err
-	})
+	done, err := c.Guest.WriteStream(ctx, wire.WriteFiles{Place: place(p.clean), Keep: c.Archive}, &countedReader{r: tar, counter: c.count(0)})
 	return Done(done), err
 }
 
