@@ -89,13 +89,13 @@ func (c *Client) Close() {
 
 func (c *Client) dial(ctx context.Context, _, _ string) (net.Conn, error) {
 	if conn := c.takeReady(); conn != nil {
-		return &heard{Conn: conn}, nil
+		return newHeard(conn), nil
 	}
 	conn, err := ipc.Dial(ctx, c.layout.DaemonSocket())
 	if err != nil {
 		return nil, err
 	}
-	return &heard{Conn: conn}, nil
+	return newHeard(conn), nil
 }
 
 // heard is a connection that tells an end before anything was written, which is
@@ -104,6 +104,18 @@ type heard struct {
 	net.Conn
 	writing sync.Mutex // an end that is read meanwhile waits to know what became of it
 	wrote   bool
+	ended   chan struct{} // closed when nothing more can be read
+	end     func()
+}
+
+func newHeard(conn net.Conn) *heard {
+	ended := make(chan struct{})
+	return &heard{Conn: conn, ended: ended, end: sync.OnceFunc(func() { close(ended) })}
+}
+
+func (h *heard) Close() error {
+	h.end()
+	return h.Conn.Close()
 }
 
 func (h *heard) Write(p []byte) (int, error) {
@@ -116,6 +128,9 @@ func (h *heard) Write(p []byte) (int, error) {
 
 func (h *heard) Read(p []byte) (int, error) {
 	n, err := h.Conn.Read(p)
+	if err != nil {
+		h.end()
+	}
 	if errors.Is(err, io.EOF) && h.unheard() {
 		err = unix.ECONNRESET
 	}
@@ -173,6 +188,9 @@ func again(r request, err error) bool {
 }
 
 func (c *Client) sendOnce(ctx context.Context, r request) (*http.Response, error) {
+	if r.stream != nil {
+		ctx, r.stream = feed(ctx, r.stream)
+	}
 	req, err := r.http(ctx)
 	if err != nil {
 		return nil, err

@@ -271,7 +271,7 @@ func (h *hasty) Read([]byte) (int, error) {
 
 // What a daemon has read before it died is not sent to the next one.
 func TestReadBeforeItDied(t *testing.T) {
-	conn := &heard{Conn: &hasty{read: make(chan struct{}), died: make(chan struct{})}}
+	conn := newHeard(&hasty{read: make(chan struct{}), died: make(chan struct{})})
 	wrote := make(chan error)
 	go func() {
 		_, err := conn.Write([]byte("DELETE"))
