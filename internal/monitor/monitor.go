@@ -173,7 +173,7 @@ func (m *monitor) boot(ctx context.Context) (vmm.Machine, error) {
 	cfg.Console, cfg.Log, cfg.Hold = m.console, m.vmmLog, []*os.File{m.lock}
 	m.console.reset()
 	m.console.mark("boot %d of %s", m.st.Boots+1, m.order.Name)
-	machine, err := m.driver.Start(ctx, cfg)
+	machine, err := m.startVMM(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -201,6 +201,13 @@ func (m *monitor) boot(ctx context.Context) (vmm.Machine, error) {
 	}
 	go m.watch(machine, ch)
 	return machine, nil
+}
+
+// startVMM gives a VMM as long to come up as the daemon waits for the first one.
+func (m *monitor) startVMM(ctx context.Context, cfg vmm.Config) (vmm.Machine, error) {
+	ctx, cancel := context.WithTimeout(ctx, spawnTimeout)
+	defer cancel()
+	return m.driver.Start(ctx, cfg)
 }
 
 // stay waits for the VM's end, starting the VMM again when the guest reboots,
@@ -328,14 +335,11 @@ func (m *monitor) watch(machine vmm.Machine, ch *channel) {
 	}
 }
 
-// helloTimeout bounds one question to the agent.
-const helloTimeout = 20 * time.Second
-
-// greet asks the agent who it is; its answer makes the guest ready.
+// greet asks the agent who it is; its answer makes the guest ready. It may take
+// as long as the boot may: a question that is given up is not put again, and the
+// end of the session, or of the VM, is an answer too.
 func (m *monitor) greet(ch *channel) {
-	ctx, cancel := context.WithTimeout(context.Background(), helloTimeout)
-	defer cancel()
-	hello, err := m.control(ch).Hello(ctx)
+	hello, err := m.control(ch).Hello(context.Background())
 	if err != nil {
 		m.log.Warn("the agent does not answer", "err", err)
 		return
