@@ -191,7 +191,7 @@ func mentionsProxy(dir string) bool {
 
 // hostProxy asks apt what proxy the host's configuration sets.
 func hostProxy() string {
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 	defer cancel()
 	out, err := run(ctx, command{argv: []string{"apt-config", "shell", "PROXY", "Acquire::http::Proxy"}})
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -70,10 +71,13 @@ func (a *app) completeKernels(cmd *cobra.Command, _ []string, prefix string) ([]
 	return beginning(names, prefix), cobra.ShellCompDirectiveNoFileComp
 }
 
+// completeTimeout is how long a shell waits for names.
+const completeTimeout = 2 * time.Second
+
 // ask gives what list does of the daemon, and nothing if none runs or it does
-// not answer soon: a shell waits for it.
+// not answer soon.
 func ask[T any](a *app, cmd *cobra.Command, list func(*client.Client, context.Context) ([]T, error)) []T {
-	ctx, cancel := context.WithTimeout(cmd.Context(), pingTimeout)
+	ctx, cancel := context.WithTimeout(cmd.Context(), completeTimeout)
 	defer cancel()
 	d, err := a.dial(ctx)
 	if err != nil {

@@ -86,8 +86,8 @@ const (
 func (a *app) askDaemon(ctx context.Context, layout paths.Layout, fix bool) (banger.Check, api.DoctorReply) {
 	const name = "daemon"
 	_, err := a.ping(ctx)
-	running := err == nil
-	if errors.Is(err, client.ErrNotRunning) && !anything(layout) {
+	running := !errors.Is(err, client.ErrNotRunning) // one that is slow to answer does
+	if !running && !anything(layout) {
 		return banger.CheckOf(name, nil, "not running; it starts when a verb needs it"), api.DoctorReply{}
 	}
 	patience := examineTimeout

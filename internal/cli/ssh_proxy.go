@@ -19,8 +19,9 @@ import (
 	"banger.dev/banger/internal/paths"
 )
 
-// dialSSHTimeout bounds how long a running VM may take to answer.
-const dialSSHTimeout = 30 * time.Second
+// dialSSHTimeout bounds how long a running VM may take to answer. An emulated one
+// starts its ssh server at the first connection, on a host that may be busy.
+const dialSSHTimeout = 2 * time.Minute
 
 // newSSHProxyCommand is what ssh runs in place of a network connection.
 func newSSHProxyCommand(a *app) *cobra.Command {

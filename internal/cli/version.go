@@ -13,8 +13,9 @@ import (
 	"banger.dev/banger/internal/version"
 )
 
-// pingTimeout bounds what only wants to know who answers.
-const pingTimeout = 2 * time.Second
+// pingTimeout bounds what only wants to know who answers. A busy host may take
+// seconds over it, and that is no daemon that has to be killed.
+const pingTimeout = 10 * time.Second
 
 // versionReply is the JSON form of version; daemon is null while none runs.
 type versionReply struct {

@@ -19,7 +19,7 @@ import (
 
 const (
 	// socketsTimeout is how long a guest may take to say what listens.
-	socketsTimeout = 20 * time.Second
+	socketsTimeout = time.Minute
 	// probeTimeout is how long all its servers together may take to say whether
 	// they speak HTTP, probesAtOnce how many are asked at a time, probesMost how many.
 	probeTimeout = 3 * time.Second

@@ -27,7 +27,7 @@ fi
 exec /bin/sh -l`
 
 // deleteTimeout bounds how long a run waits for its VM to be gone.
-const deleteTimeout = 30 * time.Second
+const deleteTimeout = time.Minute
 
 type runOptions struct {
 	*specOptions

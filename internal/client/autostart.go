@@ -27,8 +27,8 @@ import (
 
 const (
 	// startTimeout is how long a new daemon may take to answer, the end of the
-	// one before it included.
-	startTimeout = 20 * time.Second
+	// one before it included. One that ends sooner is not waited for.
+	startTimeout = time.Minute
 	// queueTimeout is how long a client waits for others that start a daemon.
 	queueTimeout = 2 * startTimeout
 	// startPoll is how often a new daemon is asked whether it answers.

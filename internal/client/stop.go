@@ -14,7 +14,7 @@ import (
 )
 
 // stopTimeout is how long a daemon may take to end: it ends its operations first.
-const stopTimeout = 30 * time.Second
+const stopTimeout = time.Minute
 
 // StopDaemon asks the daemon to end, whatever its version, and returns when it
 // has: the next one can be started then. VMs go on. This client starts none.

@@ -92,8 +92,9 @@ func Run(ctx context.Context, cfg Config) (err error) {
 	return serve(ctx, cfg, settings, vms, newExaminer(l, db, vms, cached), observed)
 }
 
-// lockPatience is how long a daemon that is just ending may keep the lock.
-const lockPatience = stopTimeout + 3*time.Second
+// lockPatience is how long a daemon that is just ending may keep the lock: it
+// answers first, and settles what is just ending too.
+const lockPatience = stopTimeout + 25*time.Second
 
 // takeLock makes this the only daemon of its state directory.
 func takeLock(ctx context.Context, l paths.Layout) (*ipc.Held, error) {

@@ -35,7 +35,7 @@ func (e examiner) Strays(ctx context.Context, fix bool) ([]banger.Stray, error) 
 }
 
 // reachTimeout bounds how long the mirror may take to answer.
-const reachTimeout = 10 * time.Second
+const reachTimeout = 30 * time.Second
 
 func (e examiner) Checks(ctx context.Context) (checks []banger.Check, cached bool) {
 	image, haveImage, err := e.images.Have(ctx, banger.DefaultImage)

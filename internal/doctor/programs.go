@@ -20,8 +20,9 @@ func (e Examiner) hypervisor() banger.Check {
 	return banger.Check{Name: "kvm", Status: banger.CheckOK, Message: "/dev/kvm runs guests"}
 }
 
-// versionTimeout bounds `qemu --version`.
-const versionTimeout = 10 * time.Second
+// versionTimeout bounds `qemu --version`, whose file a host may have to read
+// while it does much else.
+const versionTimeout = time.Minute
 
 func (e Examiner) vmm(ctx context.Context) banger.Check {
 	path, err := e.Find(qemuProgram)

@@ -13,7 +13,7 @@ const (
 	// driftTimeout is how long show waits for a guest to say what time it is.
 	driftTimeout = time.Second
 	// setClockTimeout is how long a guest may take to set its clock.
-	setClockTimeout = 10 * time.Second
+	setClockTimeout = 20 * time.Second
 )
 
 // SetClock sets a guest's clock to the host's, and says how far ahead of it it was.

@@ -31,13 +31,13 @@ type Outcome struct {
 	Note    string // for people: what was done otherwise than asked, or ""
 }
 
-// DefaultStartTimeout bounds a boot; under emulation on a busy host one takes
-// several seconds.
-const DefaultStartTimeout = 60 * time.Second
+// DefaultStartTimeout bounds a boot. An emulated one takes some seconds, and many
+// times as long on a host that is busy with something else.
+const DefaultStartTimeout = 2 * time.Minute
 
 // LeaseTimeout is how long a client may take from the VM's being ready to
 // holding its lease.
-const LeaseTimeout = 15 * time.Second
+const LeaseTimeout = time.Minute
 
 // DefaultStopTimeout is how long a guest may take to power off before it is killed.
 const DefaultStopTimeout = 10 * time.Second

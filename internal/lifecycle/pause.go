@@ -10,8 +10,9 @@ import (
 	"banger.dev/banger/internal/steps"
 )
 
-// pauseTimeout is how long a VMM may take to stop its vCPUs or let them go.
-const pauseTimeout = 10 * time.Second
+// pauseTimeout is how long a VMM may take to stop its vCPUs, which waits for what
+// it writes to its disks, or to let them go.
+const pauseTimeout = 30 * time.Second
 
 // Pause stops the vCPUs of a running VM; what is in its memory stays there.
 func (m *Manager) Pause(ctx context.Context, ref string) (banger.VM, Outcome, error) {

@@ -421,8 +421,8 @@ func (m *Manager) recordAlive(rec banger.Record, s monitor.Status) error {
 }
 
 // readySlack is how much longer than the boot's own deadline, which the monitor
-// keeps, its answer is waited for.
-const readySlack = 5 * time.Second
+// keeps, its answer is waited for: it writes down how the VM ended first.
+const readySlack = 20 * time.Second
 
 func (b *bootPlan) awaitReady(ctx context.Context, rec banger.Record) error {
 	ctx, cancel := context.WithTimeout(ctx, b.opts.Timeout+readySlack)

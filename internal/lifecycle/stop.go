@@ -72,8 +72,8 @@ func (m *Manager) wake(ctx context.Context, rec banger.Record) {
 }
 
 // shutdownSlack is how much longer than its own deadline a monitor's answer to
-// a shutdown is waited for.
-const shutdownSlack = 5 * time.Second
+// a shutdown is waited for: it writes down how the VM ended first.
+const shutdownSlack = 20 * time.Second
 
 func (m *Manager) shutdown(ctx context.Context, rec banger.Record, timeout time.Duration) (killed bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, timeout+shutdownSlack)

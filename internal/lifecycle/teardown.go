@@ -14,8 +14,9 @@ const (
 	// killTimeout is how long the kernel may take to end a killed process.
 	killTimeout = 10 * time.Second
 	// exitTimeout is how long a monitor whose VMM is gone may take to write
-	// exit.json, send its last replies and end.
-	exitTimeout = 5 * time.Second
+	// exit.json, send its last replies and end. A disk that is busy takes seconds
+	// to have the file.
+	exitTimeout = 20 * time.Second
 	// freePoll is how often the lock of an ending VM is looked at.
 	freePoll = 5 * time.Millisecond
 )

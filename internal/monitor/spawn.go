@@ -21,7 +21,7 @@ type Spawner struct {
 }
 
 // spawnTimeout bounds how long a monitor may take to start its VMM.
-const spawnTimeout = 30 * time.Second
+const spawnTimeout = time.Minute
 
 // Spawn starts a monitor with its order and returns when its VMM runs. ctx
 // bounds the call only. After an error nothing of it is left running.

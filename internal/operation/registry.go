@@ -28,7 +28,7 @@ const (
 )
 
 // attachWithin is how long an operation on a leash waits for its first watcher.
-const attachWithin = 10 * time.Second
+const attachWithin = time.Minute
 
 // Why an operation was cancelled; they end its message.
 var (
@@ -61,9 +61,10 @@ func New[R any](log *slog.Logger) *Registry[R] {
 
 // Begin runs run in a goroutine of its own and returns at once. The context of
 // run belongs to the operation: it ends by Cancel, by Shutdown, and, on a leash,
-// when the last watcher leaves before run has returned or none has come within
-// 10 seconds. Of the caller's context it has the values alone. run's reports never block it. If run returns an error after its
-// context was ended the operation is cancelled, else failed; a panic fails it.
+// when the last watcher leaves before run has returned or none has come within a
+// minute. Of the caller's context it has the values alone. run's reports never
+// block it. If run returns an error after its context was ended the operation is
+// cancelled, else failed; a panic fails it.
 //
 // After Shutdown nothing runs: the operation has failed when Begin returns.
 func (r *Registry[R]) Begin(caller context.Context, kind, target string, leash bool, run func(context.Context, banger.ProgressFunc) (R, error)) *Op[R] {

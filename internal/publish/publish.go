@@ -24,7 +24,7 @@ const (
 	maxFlows    = 1024             // UDP flows of one Set; datagrams of further ones are dropped
 	flowQueue   = 64               // datagrams of one flow on their way to the guest; further ones are dropped
 	maxQueued   = 4 << 20          // bytes of them in all flows of one Set
-	dialTimeout = 30 * time.Second // to be connected in the guest, its boot included
+	dialTimeout = 2 * time.Minute  // to be connected in the guest, its boot included
 	flowIdle    = 90 * time.Second // a UDP flow without a datagram ends
 	acceptPause = 100 * time.Millisecond
 )
