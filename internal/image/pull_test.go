@@ -30,7 +30,7 @@ func TestPullSlowly(t *testing.T) {
 	r := startRegistry(t)
 	r.push("slow", v1.ConfigFile{}, pack(t, "f", noise(1<<20)))
 	store, layout := newStore(t, oci.Settings{})
-	store.Stall = time.Second
+	store.Stall = 2 * time.Second
 	r.spoiled(func(w http.ResponseWriter, req *http.Request) bool {
 		if req.Header.Get("X-Banger-Layer") == "" {
 			return false
@@ -41,7 +41,7 @@ func TestPullSlowly(t *testing.T) {
 		for piece := range slices.Chunk(proxied.Body.Bytes(), 1<<16) {
 			_, _ = w.Write(piece)
 			_ = http.NewResponseController(w).Flush()
-			time.Sleep(80 * time.Millisecond) // longer than Stall in all
+			time.Sleep(150 * time.Millisecond) // longer than Stall in all
 		}
 		return true
 	})

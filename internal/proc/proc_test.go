@@ -35,7 +35,7 @@ func TestZombieIsDead(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Not waited for, so it stays a zombie; Kill returns once it has ended.
-	if err := proc.Kill(cmd.Process.Pid, start, 5*time.Second); err != nil {
+	if err := proc.Kill(cmd.Process.Pid, start, time.Minute); err != nil {
 		t.Error(err)
 	}
 	if proc.Alive(cmd.Process.Pid, start) {
@@ -61,11 +61,11 @@ func TestKillEndsOnlyTheOneMeant(t *testing.T) {
 	if !proc.Alive(cmd.Process.Pid, start) {
 		t.Fatal("the process that now has the pid was killed")
 	}
-	if err := proc.Kill(cmd.Process.Pid, start, 5*time.Second); err != nil {
+	if err := proc.Kill(cmd.Process.Pid, start, time.Minute); err != nil {
 		t.Error(err)
 	}
 	<-ended
-	if err := proc.Kill(cmd.Process.Pid, start, time.Second); err != nil {
+	if err := proc.Kill(cmd.Process.Pid, start, time.Minute); err != nil {
 		t.Errorf("second kill: %v", err)
 	}
 }

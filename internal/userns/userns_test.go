@@ -88,7 +88,7 @@ func TestOwnEndsWithEverythingItStarted(t *testing.T) {
 		t.Error(err)
 	}
 	_ = w.Close()
-	if err := r.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := r.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := r.Read(make([]byte, 1)); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {
@@ -157,7 +157,7 @@ func TestNothingOutlivesItsCaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	_ = child.Wait()
-	if err := r.SetReadDeadline(time.Now().Add(30 * time.Second)); err != nil {
+	if err := r.SetReadDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := r.Read(make([]byte, 1)); n != 0 || errors.Is(err, os.ErrDeadlineExceeded) {

@@ -166,7 +166,7 @@ func (d Dir) happen(kind Kind, vm paths.VM) error {
 
 // killTimeout bounds how long a monitor may take to say who it is, and the
 // kernel to end what is killed.
-const killTimeout = 10 * time.Second
+const killTimeout = time.Minute
 
 // killOf kills a process of a VM and returns when it is gone. Where none is, or
 // it is just ending by itself, nothing happens.

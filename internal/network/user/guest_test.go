@@ -31,7 +31,7 @@ import (
 )
 
 // patience bounds what takes a moment.
-const patience = 30 * time.Second
+const patience = 2 * time.Minute
 
 // world is a network, its guest, and a pretended outside: where the guest dials
 // 192.0.2.1 or 2001:db8::1 it reaches the loopback of the test.

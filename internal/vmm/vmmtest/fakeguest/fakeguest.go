@@ -259,6 +259,7 @@ func (a *agent) control(stream net.Conn) {
 		answer(stream, struct{}{})
 		switch a.word {
 		case Ignores:
+			a.printf("it is asked to power off, and does not\r\n")
 		case Reboots:
 			a.ends(vmm.CauseReset)
 		default:
