@@ -37,7 +37,7 @@ func TestPlainUserFromNothing(t *testing.T) {
 	if p.stdout != "3\n" {
 		t.Errorf("wc -c of 3 bytes: %q", p.stdout)
 	}
-	p.banger(t, "stop", 0, "", "vm", "stop", "x")
+	p.banger(t, "stop", 0, "", "vm", "stop", "--timeout", "2m", "x")
 	if strings.Contains(p.stderr, "killed") {
 		t.Errorf("stop killed: %q", p.stderr)
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -38,7 +39,13 @@ func run(verb string, args []string) error {
 		fmt.Println(answer)
 		return err
 	case "ping":
-		return ping(args[0])
+		return ping(args[0], patience)
+	case "noping":
+		if ping(args[0], 2*impatience) == nil {
+			return errors.New("it answers")
+		}
+		fmt.Println("silent")
+		return nil
 	case "lookup":
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
 		defer cancel()
@@ -80,17 +87,18 @@ func talk(proto, to string, limit time.Duration) (string, error) {
 	return string(b[:n]), err
 }
 
-func ping(to string) error {
+// ping says something if it is answered.
+func ping(to string, limit time.Duration) error {
 	proto, kind := "ip4:icmp", byte(8)
 	if strings.Contains(to, ":") {
 		proto, kind = "ip6:ipv6-icmp", 128
 	}
-	conn, err := net.DialTimeout(proto, to, patience)
+	conn, err := net.DialTimeout(proto, to, limit)
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	_ = conn.SetDeadline(time.Now().Add(impatience * 2))
+	_ = conn.SetDeadline(time.Now().Add(limit))
 	request := []byte{kind, 0, 0, 0, 0x12, 0x34, 0, 1, 'p', 'i', 'n', 'g'}
 	if kind == 8 {
 		binary.BigEndian.PutUint16(request[2:], sum(request))
