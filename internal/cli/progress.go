@@ -3,6 +3,7 @@ package cli
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -14,8 +15,8 @@ import (
 )
 
 // How long a stage lasts before it is worth a word. Where lines stay, in a log
-// or mixed with the output of the command that follows, only a download is,
-// and not one that was cached.
+// or mixed with the output of the command that follows, only a download is, and
+// not one that was cached, or waiting for somebody else.
 const (
 	barDelay  = 500 * time.Millisecond
 	lineDelay = 2 * time.Second
@@ -51,12 +52,13 @@ func (a *app) newProgress() *progress {
 
 func newPlainProgress(out io.Writer) *progress {
 	lines := &lines{out: out}
-	return &progress{show: lines.show, wants: isPull, close: func() {}, delay: lineDelay}
+	return &progress{show: lines.show, wants: isLong, close: func() {}, delay: lineDelay}
 }
 
-// isPull says whether a stage fetches or makes an image or a kernel.
-func isPull(p banger.Progress) bool {
-	return strings.Contains(p.Stage, "image") || strings.Contains(p.Stage, "kernel") || strings.Contains(p.Stage, "pull")
+// isLong says whether a stage fetches or makes an image or a kernel, or waits for
+// another command.
+func isLong(p banger.Progress) bool {
+	return slices.ContainsFunc([]string{"image", "kernel", "pull", "wait"}, func(what string) bool { return strings.Contains(p.Stage, what) })
 }
 
 // report is a banger.ProgressFunc.

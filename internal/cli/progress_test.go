@@ -21,9 +21,10 @@ func TestPlainProgress(t *testing.T) {
 		steps []step
 		want  string
 	}{
-		"cached":       {[]step{{0, banger.Progress{Stage: "image"}}, {time.Second, banger.Progress{Stage: "boot"}}}, ""},
-		"a slow boot":  {[]step{{0, banger.Progress{Stage: "boot"}}, {time.Minute, banger.Progress{Stage: "boot"}}}, ""},
-		"silent stage": {[]step{{0, banger.Progress{Stage: "image", Message: "unpacking\x1b"}}, {time.Minute, banger.Progress{Stage: "boot"}}}, "banger: image: unpacking\\x1b\n"},
+		"cached":         {[]step{{0, banger.Progress{Stage: "image"}}, {time.Second, banger.Progress{Stage: "boot"}}}, ""},
+		"a slow boot":    {[]step{{0, banger.Progress{Stage: "boot"}}, {time.Minute, banger.Progress{Stage: "boot"}}}, ""},
+		"another's turn": {[]step{{0, banger.Progress{Stage: "wait", Message: "another command"}}, {time.Minute, banger.Progress{Stage: "copy"}}}, "banger: wait: another command\n"},
+		"silent stage":   {[]step{{0, banger.Progress{Stage: "image", Message: "unpacking\x1b"}}, {time.Minute, banger.Progress{Stage: "boot"}}}, "banger: image: unpacking\\x1b\n"},
 		"pull": {
 			[]step{
 				{0, pull(0)}, {time.Second, pull(int64(5 * banger.MiB))}, {2 * time.Second, pull(int64(11 * banger.MiB))},

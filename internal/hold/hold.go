@@ -11,7 +11,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/ipc"
@@ -24,8 +23,6 @@ type Table struct {
 	// Dir has a directory for each entry, with the links in it, and the lock that
 	// keeps an entry from being removed while a holder is added.
 	Dir string
-
-	mu sync.Mutex // one goroutine at a time waits for the lock
 }
 
 // link is named after all of the holder's path: a home may be a copy of another.
@@ -121,8 +118,6 @@ func (t *Table) Remove(ctx context.Context, entry string, remove func() error) e
 }
 
 func (t *Table) locked(ctx context.Context, do func() error) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
 	if err := os.MkdirAll(t.Dir, 0o755); err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package hold
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -144,5 +145,29 @@ func TestAddAndRemoveAgree(t *testing.T) {
 		if (there == nil) != (held == vms) || (err == nil) != (held == 0) {
 			t.Fatalf("%d hold it, it is there: %v, removed: %v", held, there == nil, err)
 		}
+	}
+}
+
+// Whoever waits behind another, who may stand still, can give up.
+func TestWaitingHonoursTheContext(t *testing.T) {
+	table, vms := home(t, "a", "b")
+	going, release := make(chan struct{}), make(chan struct{})
+	first := make(chan error, 1)
+	go func() {
+		first <- table.Add(t.Context(), "image", vms["a"], func() error {
+			close(going)
+			<-release
+			return nil
+		})
+	}()
+	<-going
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := table.Add(ctx, "image", vms["b"], here); !errors.Is(err, context.Canceled) {
+		t.Error(err)
+	}
+	close(release)
+	if err := <-first; err != nil {
+		t.Error(err)
 	}
 }

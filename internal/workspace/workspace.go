@@ -156,5 +156,10 @@ func (vm VM) hold(ctx context.Context) (*ipc.Held, error) {
 	if err := os.MkdirAll(vm.Dir, 0o700); err != nil {
 		return nil, banger.Errorf(banger.KindInternal, "%w", err)
 	}
+	held, err := ipc.Lock(vm.Lock)
+	if !errors.Is(err, ipc.ErrHeld) {
+		return held, err
+	}
+	vm.Progress.Report(banger.Progress{Stage: "wait", Message: "another command copies a workspace of " + vm.Name})
 	return ipc.LockWait(ctx, vm.Lock)
 }
