@@ -168,6 +168,7 @@ func TestAnAnswerThatComesLateDoesNotHideWhatTheWatcherHeard(t *testing.T) {
 func TestAnAnswerOfAnEarlierRunIsNotTakenForThisOnes(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.run("a")
+		next := make(chan (<-chan result), 1)
 		w.machine("a").guest.afterReady = func(*machine) {
 			w.guest("a", guest{hangs: true})
 			if _, _, err := w.Kill(context.Background(), "a"); err != nil {
@@ -175,7 +176,7 @@ func TestAnAnswerOfAnEarlierRunIsNotTakenForThisOnes(t *testing.T) {
 			}
 			started := w.beginStart(t.Context(), "a")
 			pending(t, "the next start", started)
-			go func() { <-started }()
+			next <- started
 		}
 		if r := <-w.beginStart(t.Context(), "a"); r.err != nil {
 			t.Fatal(r.err)
@@ -186,6 +187,7 @@ func TestAnAnswerOfAnEarlierRunIsNotTakenForThisOnes(t *testing.T) {
 		if _, _, err := w.Kill(t.Context(), "a"); err != nil {
 			t.Error(err)
 		}
+		<-<-next
 	})
 }
 
