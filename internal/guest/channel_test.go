@@ -244,9 +244,9 @@ func TestDialTellsWhatIsWrong(t *testing.T) {
 
 func TestControl(t *testing.T) {
 	asked := make(chan bool, 1)
-	protocol := 1
+	protocol, init := 1, "none"
 	server := &control.Server{
-		Hello:    func() wire.Hello { return wire.Hello{Protocol: protocol, Generation: 4, Init: "none"} },
+		Hello:    func() wire.Hello { return wire.Hello{Protocol: protocol, Generation: 4, Init: init} },
 		Init:     func() wire.InitStatus { return wire.InitStatus{State: "starting"} },
 		Shutdown: func() error { asked <- true; return nil },
 	}
@@ -268,6 +268,10 @@ func TestControl(t *testing.T) {
 	var other *guest.ProtocolError
 	if _, err := c.Hello(t.Context()); !errors.As(err, &other) || !strings.Contains(err.Error(), "restart box") {
 		t.Errorf("a protocol of tomorrow: %v", err)
+	}
+	protocol, init = 1, strings.Repeat("x", 100_000)
+	if h, err := c.Hello(t.Context()); err == nil || h.Init != "" {
+		t.Errorf("more than anybody has to say of itself: %d bytes, %v", len(h.Init), err)
 	}
 }
 

@@ -34,6 +34,9 @@ func (c Control) Hello(ctx context.Context) (wire.Hello, error) {
 	if err := c.call(ctx, http.MethodGet, wire.PathHello, nil, &h); err != nil {
 		return h, err
 	}
+	if !h.Plausible() {
+		return wire.Hello{}, errImplausible
+	}
 	if h.Protocol < 1 || h.Protocol > wire.Version {
 		return h, &ProtocolError{Name: c.Name, Protocol: h.Protocol}
 	}
@@ -59,7 +62,7 @@ func (c Control) Stats(ctx context.Context) (wire.Stats, error) {
 	var s wire.Stats
 	err := c.call(ctx, http.MethodGet, wire.PathStats, nil, &s)
 	if err == nil && !s.Plausible() {
-		err = errors.New("guest agent: it says what cannot be")
+		err = errImplausible
 	}
 	return s, err
 }
@@ -87,6 +90,8 @@ func (c Control) SetClock(ctx context.Context, now time.Time) error {
 func (c Control) Grow(ctx context.Context, size uint64) error {
 	return c.call(ctx, http.MethodPost, wire.PathGrow, wire.Grow{Bytes: size}, nil)
 }
+
+var errImplausible = errors.New("guest agent: it says what cannot be")
 
 // ErrOldAgent means that a guest's agent does not know what it is asked: the VM
 // was started before an update.

@@ -486,7 +486,7 @@ func (m *Manager) awaitInit(ctx context.Context, rec banger.Record, opts StartOp
 		case ctx.Err() != nil:
 			return &banger.Error{Kind: banger.KindCancelled, Message: fmt.Sprintf("nobody waits any more for the init of %s", rec.Name), Err: ctx.Err()}
 		case asking.Err() != nil:
-			return banger.Errorf(banger.KindUnavailable, "VM %s is running, but its init has not finished within %s (it says %s)", rec.Name, 2*opts.Timeout, said).
+			return banger.Errorf(banger.KindUnavailable, "VM %s is running, but its init has not finished within %s (it says %.100q)", rec.Name, 2*opts.Timeout, said).
 				WithNext("banger vm exec %s -- systemctl list-jobs", rec.Name)
 		case err != nil && !m.alive(rec.ID):
 			return banger.Errorf(banger.KindInternal, "VM %s ended while its init started", rec.Name).WithNext("banger vm logs %s", rec.Name)

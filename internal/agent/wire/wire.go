@@ -52,6 +52,13 @@ type Hello struct {
 	Ports []uint32 `json:"ports,omitempty"`
 }
 
+// Plausible says whether h can be: a guest may say anything, and all of this is kept
+// for as long as it runs, and told again and again.
+func (h Hello) Plausible() bool {
+	const most = 4 << 10
+	return len(h.Version) <= most && len(h.Init) <= most && len(h.Ports) <= most
+}
+
 // InitStatus is how far the image's own init has got.
 type InitStatus struct {
 	State string `json:"state"` // systemd's word (starting running degraded …); "running" where the init cannot say; "none" without init
