@@ -83,18 +83,16 @@ func nearly(word string, groups []*cobra.Command) *cobra.Command {
 }
 
 // alongWith is what can be repeated of the arguments of a verb that is not there for
-// the one that is: without flags that it does not know, and only as it can be typed.
+// the one that is: without flags that it does not know, and so that it can be pasted.
 func alongWith(verb *cobra.Command, args []string) []string {
 	if verb.ParseFlags(args) != nil {
 		args = slices.DeleteFunc(slices.Clone(args), func(arg string) bool { return strings.HasPrefix(arg, "-") })
 	}
-	plain := func(r rune) bool {
-		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_./:@=,+", r)
+	words := make([]string, len(args))
+	for i, arg := range args {
+		words[i] = shellQuoted(arg)
 	}
-	if strings.TrimFunc(strings.Join(args, ""), plain) != "" {
-		return nil
-	}
-	return args
+	return words
 }
 
 // flagError words what pflag refuses in our manner: the flag, then why. Where no

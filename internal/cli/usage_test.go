@@ -82,8 +82,8 @@ func TestBadInput(t *testing.T) {
 		{"create", 2, "banger vm create"},
 		{"rm -f box", 2, "try: banger vm delete -f box\n"},
 		{"logs -f box", 2, "try: banger vm logs -f box\n"},
-		{"logs -z box", 2, "try: banger vm logs box\n"}, // a flag that it does not know
-		{"rm $(reboot)", 2, "try: banger vm delete\n"},  // not to be pasted
+		{"logs -z box", 2, "try: banger vm logs box\n"},            // a flag that it does not know
+		{"rm $(reboot)", 2, "try: banger vm delete '$(reboot)'\n"}, // to be pasted
 		{"-o text stop -t 5 box", 2, "try: banger vm stop"},
 		{"images", 2, "try: banger image list\n"},
 		{"rmi debian", 2, "try: banger image delete debian\n"},
