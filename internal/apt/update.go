@@ -34,7 +34,7 @@ func (r *Root) mirrorError(err error) error {
 	if !errors.As(err, &failed) {
 		return err
 	}
-	why := firstComplaint(failed.stderr)
+	why := strings.TrimRight(firstComplaint(failed.stderr), ".")
 	switch {
 	case containsAny(failed.stderr, "NO_PUBKEY", "is not signed", "invalid signature", "BADSIG", "EXPKEYSIG", "Sub-process /usr/bin/sqv"):
 		if warned := firstWarning(failed.stderr); warned != "" {

@@ -73,6 +73,9 @@ func (a *app) openKernel(from, modules string) (in io.ReadCloser, size int64, er
 		return io.NopCloser(a.Stdin), 0, nil
 	}
 	st, err := statSource(from)
+	if err == nil && modules != "" {
+		_, err = statSource(modules)
+	}
 	if err != nil {
 		return nil, 0, err
 	}

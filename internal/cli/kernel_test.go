@@ -68,6 +68,7 @@ func TestKernelImport(t *testing.T) {
 		}
 	}
 	w.run("kernel", "import", "--name", "mine", dir+"/no").want(t, 3, "", "banger: there is no "+dir+"/no\n")
+	w.run("kernel", "import", "--name", "mine", "--modules", dir+"/no", dir+"/bzImage").want(t, 3, "", "banger: there is no "+dir+"/no\n")
 	w.run("kernel", "import", "--name", "mine", "--modules", dir+"/root", dir+"/bzImage").
 		want(t, 2, "", "banger: "+dir+"/root has no kernel's modules: there is no modules.order in it\n")
 	w.run("kernel", "import", "--name", "mine", "--modules", dir, dir+"/root").

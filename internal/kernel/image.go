@@ -170,22 +170,38 @@ func hasNote(notes []byte, name string, kind uint32) bool {
 	return false
 }
 
+// needed is what a guest needs to boot: an option of a kernel's config, and what
+// says in the kernel itself that it is built in, if anything does.
+func needed() []struct{ option, says string } {
+	return []struct{ option, says string }{
+		{"VIRTIO_PCI", "virtio-pci\x00"}, {"VIRTIO_BLK", "virtio_blk\x00"}, {"VIRTIO_CONSOLE", "virtio_console\x00"}, {"VIRTIO_NET", "virtio_net\x00"},
+		{"EXT4_FS", "ext4\x00"}, {"DEVTMPFS", "devtmpfs\x00"}, {"BLK_DEV_INITRD", ""},
+	}
+}
+
 // builtIn says what of that which a guest needs to boot a kernel without modules
-// lacks, as far as its config is known.
-func builtIn(config string) error {
+// lacks. One whose config nobody has said is looked into: every driver has its
+// name in it.
+func builtIn(config, vmlinux string) error {
 	f, err := os.Open(config)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = f.Close() }()
 	options, err := readConfig(f)
-	if err != nil || len(options) == 0 {
+	if err != nil {
 		return err
 	}
 	var missing []string
-	for _, option := range []string{"VIRTIO_PCI", "VIRTIO_BLK", "VIRTIO_CONSOLE", "VIRTIO_NET", "EXT4_FS", "BLK_DEV_INITRD", "DEVTMPFS"} {
-		if options[option] != "y" {
-			missing = append(missing, "CONFIG_"+option)
+	for _, need := range needed() {
+		has := options[need.option] == "y"
+		if len(options) == 0 {
+			if has, err = contains(vmlinux, need.says); err != nil {
+				return err
+			}
+		}
+		if !has {
+			missing = append(missing, "CONFIG_"+need.option)
 		}
 	}
 	if len(missing) == 0 {
@@ -193,6 +209,23 @@ func builtIn(config string) error {
 	}
 	return banger.Errorf(banger.KindInvalid, "the kernel came without modules and has not built in %s, which a guest needs to boot", strings.Join(missing, ", ")).
 		WithNext("banger kernel import --help, and --modules DIR")
+}
+
+// contains says whether a file has this in it.
+func contains(file, pattern string) (found bool, err error) {
+	if pattern == "" {
+		return true, nil
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return false, err
+	}
+	defer func() { _ = f.Close() }()
+	err = occurrences(f, pattern, func(int64) (more bool) {
+		found = true
+		return false
+	})
+	return found, err
 }
 
 // readConfig reads what a kernel was built with: option without CONFIG_ to its

@@ -96,6 +96,9 @@ func (s *Store) imported(ctx context.Context, f *os.File, sum string, report ban
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
 	}
+	if n == 0 {
+		return banger.Errorf(banger.KindInvalid, "import the kernel: nothing came")
+	}
 	source, take := kindOf(head[:n])
 	report.Report(banger.Progress{Stage: stageUnpack, Message: "unpack"})
 	_, err = s.make(ctx, manifest{Source: source, DebSHA256: sum}, report, func(u *unpacker) error {

@@ -53,6 +53,13 @@ func allBuiltIn() []byte {
 	return vmlinux
 }
 
+// named is a kernel that does not say its config, and has drivers with these names.
+func named(drivers ...string) []byte {
+	vmlinux := kerneltest.VMLinux(8192)
+	copy(vmlinux[2048:], "Linux version 6.5-own (nobody@nowhere)\x00"+strings.Join(drivers, "\x00")+"\x00")
+	return vmlinux
+}
+
 func TestImport(t *testing.T) {
 	module := kerneltest.Module([]string{"name=virtio_blk", "vermagic=6.5-own SMP mod_unload "}, nil)
 	builtin := []byte("kernel/virtio_pci.ko\nkernel/virtio_console.ko\nkernel/ext4.ko\nkernel/virtio_net.ko\n")
@@ -65,6 +72,7 @@ func TestImport(t *testing.T) {
 	}{
 		"a package":             {kerneltest.KernelDeb("6.1"), "6.1", "deb", 4},
 		"a vmlinux":             {allBuiltIn(), "6.5-own", "vmlinux", 0},
+		"one without a config":  {named("virtio-pci", "virtio_blk", "virtio_console", "virtio_net", "ext4", "devtmpfs"), "6.5-own", "vmlinux", 0},
 		"a bzImage":             {kerneltest.NamedBzImage("6.5-own", kerneltest.Gzip(allBuiltIn())), "6.5-own", "bzImage", 0},
 		"an unpacked package":   {tarOf(t, kerneltest.File{Name: "./lib/modules/6.5-own/vmlinuz", Data: image}, kerneltest.File{Name: "./lib/modules/6.5-own/kernel/virtio_blk.ko", Data: module}, kerneltest.File{Name: "./lib/modules/6.5-own/modules.builtin", Data: builtin}), "6.5-own", "directory", 1},
 		"a kernel with modules": {tarOf(t, kerneltest.File{Name: "vmlinuz", Data: image}, kerneltest.File{Name: "modules/kernel/virtio_blk.ko", Data: module}, kerneltest.File{Name: "modules/modules.builtin", Data: builtin}), "6.5-own", "directory", 1},
@@ -109,11 +117,12 @@ func TestImportRefuses(t *testing.T) {
 		"a strange name":       {"../x", deb, "cannot be a kernel's name"},
 		"a release's name":     {"debian-trixie", deb, "those that begin so are pulled"},
 		"text":                 {"mine", []byte("hello"), "no Debian package, no kernel for x86-64"},
-		"nothing":              {"mine", nil, "no Debian package, no kernel for x86-64"},
+		"nothing":              {"mine", nil, "nothing came"},
 		"another architecture": {"mine", arm, "not for x86-64"},
 		"half a package":       {"mine", deb[:len(deb)/2], "unexpected EOF"},
 		"modules of another":   {"mine", tarOf(t, kerneltest.File{Name: "vmlinuz", Data: image}, kerneltest.File{Name: "modules/a.ko", Data: foreign}), "is for the kernel 6.4, not for 6.5"},
 		"modules that lack":    {"mine", tarOf(t, kerneltest.File{Name: "vmlinuz", Data: image}, kerneltest.File{Name: "modules/modules.order"}), "has no module virtio_pci"},
+		"no driver of disks":   {"mine", named("virtio-pci", "virtio_console", "virtio_net", "ext4", "devtmpfs"), "has not built in CONFIG_VIRTIO_BLK,"},
 		"a claim of 5 GiB":     {"mine", large.Bytes(), "unpacks to more than"},
 		"modules alone":        {"mine", tarOf(t, kerneltest.File{Name: "modules/modules.order"}), "not a kernel package"},
 	} {

@@ -142,7 +142,7 @@ func (u *unpacker) settle(dir string) (release string, err error) {
 	if err := u.writeConfig(vmlinux, filepath.Join(dir, fileConfig)); err != nil {
 		return "", err
 	}
-	return release, u.nameModules(release, filepath.Join(dir, fileConfig))
+	return release, u.nameModules(release, filepath.Join(dir, fileConfig), vmlinux)
 }
 
 // findImage looks for the kernel among the modules too, where Fedora has it.
@@ -218,7 +218,7 @@ func (u *unpacker) writeConfig(vmlinux, file string) error {
 
 // nameModules gives the modules the name that modprobe looks for. A kernel that
 // came without any has to have built in what a guest needs.
-func (u *unpacker) nameModules(release, config string) error {
+func (u *unpacker) nameModules(release, config, vmlinux string) error {
 	want := path.Join(unpackedModules, release)
 	if err := u.root.Rename(path.Join(unpackedModules, unnamedModules), want); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
@@ -229,7 +229,7 @@ func (u *unpacker) nameModules(release, config string) error {
 	if others, _ := fs.Glob(u.root.FS(), unpackedModules+"/*"); len(others) > 0 {
 		return banger.Errorf(banger.KindInvalid, "the kernel is %s, and the modules are for %s", release, path.Base(others[0]))
 	}
-	if err := builtIn(config); err != nil {
+	if err := builtIn(config, vmlinux); err != nil {
 		return err
 	}
 	var list strings.Builder
