@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/danielgtaylor/huma/v2"
 
@@ -31,7 +32,11 @@ func wireError(request string, err error) *banger.Error {
 	if kind == banger.KindInternal && errors.Is(err, context.Canceled) {
 		kind = banger.KindCancelled
 	}
-	return &banger.Error{Kind: kind, Message: err.Error(), Next: banger.NextOf(err), Request: request}
+	e := &banger.Error{Kind: kind, Message: err.Error(), Next: banger.NextOf(err), Request: request}
+	if e.Next == "" && (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) {
+		e.Next = "banger system df"
+	}
+	return e
 }
 
 // writeError answers a raw handler's request with err.

@@ -11,6 +11,8 @@ import (
 	"runtime"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"banger.dev/banger"
 	"banger.dev/banger/internal/apt"
 	"banger.dev/banger/internal/paths"
@@ -65,6 +67,9 @@ func (b Builder) Build(ctx context.Context, tmp string, w io.Writer, report bang
 		Own:    true,
 	}
 	err = cmd.Run(ctx)
+	if err != nil && strings.Contains(err.Error(), "No space left on device") {
+		return banger.Errorf(banger.KindUnavailable, "bootstrap Debian %s in %s: %w", b.Suite, tmp, unix.ENOSPC)
+	}
 	if err == nil || ctx.Err() != nil || banger.KindOf(err) != banger.KindInternal {
 		return err
 	}

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"banger.dev/banger"
 	"banger.dev/banger/internal/apt"
 	"banger.dev/banger/internal/userns"
@@ -175,6 +177,22 @@ func TestMirrorThatDoesNotAnswer(t *testing.T) {
 	}
 	if !strings.Contains(err.Error(), "E: ") || strings.Contains(err.Error(), "I: ") {
 		t.Errorf("not what apt said: %v", err)
+	}
+}
+
+func TestFullDiskIsNotTheMirrorsFault(t *testing.T) {
+	if err := userns.Check(); err != nil && os.Getenv("CI") != "true" {
+		t.Skip(err)
+	}
+	dir := t.TempDir()
+	program := "#!/bin/sh\necho 'E: Write error - write (28: No space left on device)' >&2\nexit 25\n"
+	if err := os.WriteFile(filepath.Join(dir, "mmdebstrap"), []byte(program), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
+	err := builder("http://mirror.example").Build(t.Context(), dir, io.Discard, nil)
+	if !errors.Is(err, unix.ENOSPC) || banger.KindOf(err) != banger.KindUnavailable || banger.NextOf(err) != "" {
+		t.Errorf("%v, next %s", err, banger.NextOf(err))
 	}
 }
 
