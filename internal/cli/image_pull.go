@@ -71,6 +71,9 @@ func archiveOf(ref string) (path string, ok bool) {
 
 // pullArchive imports an archive under the name that its file has.
 func (a *app) pullArchive(ctx context.Context, path string) error {
+	if _, err := statSource(path); err != nil {
+		return err
+	}
 	name, _, _ := strings.Cut(filepath.Base(path), ".tar")
 	if banger.ValidateImageName(name) != nil {
 		return banger.Errorf(banger.KindInvalid, "%q gives no image a name", path).WithNext("banger image import --name NAME %s", path)

@@ -180,7 +180,11 @@ func TestImagePullOfAnArchive(t *testing.T) {
 	}
 	w.wantQuestions("import?name=mine")
 	w.run("image", "pull", "oci:no/such").want(t, 3, "", "banger: there is no no/such\n")
-	w.run("image", "pull", "oci:/tmp/Not!").want(t, 2, "", "banger: \"/tmp/Not!\" gives no image a name; try: banger image import --name NAME /tmp/Not!\n")
+	strange := filepath.Join(t.TempDir(), "Not!")
+	if err := os.Mkdir(strange, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	w.run("image", "pull", "oci:"+strange).want(t, 2, "", "banger: \""+strange+"\" gives no image a name; try: banger image import --name NAME "+strange+"\n")
 	w.run("run", "--rm", "--image", "oci:layout", "--", "true").want(t, 125, "", "banger: layout is no image yet: it has to be imported; try: banger image pull oci:layout\n")
 }
 

@@ -64,10 +64,12 @@ func (s *Store) Entries(context.Context) ([]banger.CacheEntry, error) {
 	}
 	var all []banger.CacheEntry
 	for _, hex := range digests {
-		e := banger.CacheEntry{Kind: banger.CacheImage, Name: hex[:minDigits], Digest: "sha256:" + hex, Path: s.dir(hex)}
+		e := banger.CacheEntry{Kind: banger.CacheImage, Digest: "sha256:" + hex, Path: s.dir(hex)}
+		var names []string
 		for _, ref := range refs[e.Digest] {
-			e.Name, e.Current = ref.shown(), e.Current || s.isCurrent(ref.file)
+			names, e.Current = append(names, ref.shown()), e.Current || s.isCurrent(ref.file)
 		}
+		e.Name = cmp.Or(strings.Join(names, ", "), hex[:minDigits])
 		if e.Holders, err = s.images.Holders(hex); err != nil {
 			return nil, err
 		}

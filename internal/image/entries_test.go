@@ -52,6 +52,9 @@ func TestEntriesAreRemovedUnlessAVMNeedsThem(t *testing.T) {
 	if _, err := s.Template(t.Context(), 2*banger.GiB); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.Name("also", mine.Digest); err != nil {
+		t.Fatal(err)
+	}
 	vm := filepath.Join(t.TempDir(), "vm")
 	if err := os.Mkdir(vm, 0o700); err != nil {
 		t.Fatal(err)
@@ -61,7 +64,7 @@ func TestEntriesAreRemovedUnlessAVMNeedsThem(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines, byName := entries(t, s)
-	if want := []string{"image mine 0 true", "image stub 0 true", "image stub 1 false", "template work-2147483648.ext4 1 true"}; !slices.Equal(lines, want) {
+	if want := []string{"image also, mine 0 true", "image stub 0 true", "image stub 1 false", "template work-2147483648.ext4 1 true"}; !slices.Equal(lines, want) {
 		t.Errorf("%q", lines)
 	}
 	template := byName["work-2147483648.ext4"]
@@ -71,7 +74,7 @@ func TestEntriesAreRemovedUnlessAVMNeedsThem(t *testing.T) {
 	if err := s.RemoveEntry(t.Context(), template); banger.KindOf(err) != banger.KindConflict {
 		t.Errorf("a template that a VM needs: %v", err)
 	}
-	if err := errors.Join(s.Release(vm), s.Remove(t.Context(), old.Digest), s.RemoveEntry(t.Context(), byName["mine"]), s.RemoveEntry(t.Context(), template)); err != nil {
+	if err := errors.Join(s.Release(vm), s.Remove(t.Context(), old.Digest), s.RemoveEntry(t.Context(), byName["also, mine"]), s.RemoveEntry(t.Context(), template)); err != nil {
 		t.Fatal(err)
 	}
 	if lines, _ := entries(t, s); !slices.Equal(lines, []string{"image stub 0 true"}) {
