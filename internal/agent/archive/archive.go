@@ -25,6 +25,9 @@ const xattrRecord = "SCHILY.xattr."
 // directory itself. What would be outside of it is an error.
 func Local(name string) (string, error) {
 	clean := path.Clean(strings.TrimLeft(name, "/"))
+	if len(clean) > unix.PathMax { // one name could make a million directories
+		return "", fmt.Errorf("the archive has a name of %d bytes: %.50q…", len(clean), clean)
+	}
 	if !filepath.IsLocal(clean) || strings.ContainsRune(clean, 0) {
 		return "", fmt.Errorf("the archive names %q, which is outside of the directory", name)
 	}

@@ -325,6 +325,22 @@ func TestAFileThatIsCutShortLeavesNothing(t *testing.T) {
 	}
 }
 
+// One name is no way to make directories without end.
+func TestANameThatIsTooLongMakesNothing(t *testing.T) {
+	for _, hdr := range []tar.Header{
+		{Name: strings.Repeat("d/", 10_000) + "file", Typeflag: tar.TypeReg},
+		{Name: "link", Linkname: strings.Repeat("d/", 10_000) + "file", Typeflag: tar.TypeLink},
+	} {
+		dir := t.TempDir()
+		if err := (&Unpacker{}).Unpack(open(t, dir), evil(t, hdr)); err == nil || len(err.Error()) > 1000 {
+			t.Errorf("got %v", err)
+		}
+		if all, _ := os.ReadDir(dir); len(all) != 0 {
+			t.Errorf("it made %v", all)
+		}
+	}
+}
+
 // evil is an archive of these entries, with "x" in every file.
 func evil(t *testing.T, entries ...tar.Header) io.Reader {
 	t.Helper()
