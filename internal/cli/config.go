@@ -13,7 +13,7 @@ func newConfigCommand(a *app) *cobra.Command {
 	cmd := newGroup("config", "Look at the settings", `Look at the settings. They are in config.toml; the variable BANGER_<TABLE>_<KEY> is above the file, a flag above both.
 
   banger config show
-  banger config show --defaults > "$(banger config path)"`)
+  banger config show --defaults | install -Dm 600 /dev/stdin "$(banger config path)"`)
 	cmd.AddCommand(newConfigShowCommand(a), newConfigPathCommand(a))
 	return cmd
 }

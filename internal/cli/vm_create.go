@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
 )
 
@@ -18,7 +19,7 @@ func newCreateCommand(a *app) *cobra.Command {
 
   banger vm create --name web --vcpus 2 --memory 2GiB --env MODE=test
   banger vm start web`,
-		Args:              noArguments,
+		Args:              noNameButByFlag,
 		ValidArgsFunction: cobra.NoFileCompletions,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := opts.complete(cmd); err != nil {
@@ -29,6 +30,14 @@ func newCreateCommand(a *app) *cobra.Command {
 	}
 	opts.addFlags(a, cmd)
 	return cmd
+}
+
+// noNameButByFlag refuses arguments, of which one is most likely to be a name.
+func noNameButByFlag(cmd *cobra.Command, args []string) error {
+	if len(args) == 1 && banger.ValidateName(args[0]) == nil {
+		return banger.Errorf(banger.KindInvalid, "%s takes no arguments, and %q is one", verbOf(cmd), args[0]).WithNext("%s --name %s", cmd.CommandPath(), args[0])
+	}
+	return noArguments(cmd, args)
 }
 
 func (a *app) runCreate(ctx context.Context, opts *specOptions) error {
