@@ -62,7 +62,10 @@ func (g *gate) pass(p []byte) (passed int, err error) {
 	for at := 0; at < len(p); {
 		if n := min(g.body, len(p)-at); n > 0 {
 			if !g.drop {
-				passed += copy(p[passed:], p[at:at+n])
+				if passed < at {
+					copy(p[passed:], p[at:at+n])
+				}
+				passed += n
 			}
 			g.body -= n
 			at += n
