@@ -27,31 +27,31 @@ func (e *RefusedError) Error() string {
 	return fmt.Sprintf("%s port %d in the guest: %.500q", e.Network, e.Port, e.Reason)
 }
 
-// DialPort connects to a server in the guest, over tcp or udp, by way of the
-// agent; open opens a stream to a port of the guest channel. What is then read
-// and written are the pieces of package relay. ctx bounds the dialling alone.
-func DialPort(ctx context.Context, open func(ctx context.Context, port uint32) (net.Conn, error), network string, port int) (net.Conn, error) {
+// DialPort connects to a server in the guest by way of the agent; open opens a
+// stream to a port of the guest channel. What is then read and written are the
+// pieces of package relay. ctx bounds the dialling alone.
+func DialPort(ctx context.Context, open func(ctx context.Context, port uint32) (net.Conn, error), req wire.DialRequest) (relay.Stream, error) {
 	stream, err := open(ctx, wire.PortDial)
 	if err != nil {
-		return nil, err
+		return relay.Stream{}, err
 	}
 	stop := context.AfterFunc(ctx, func() { _ = stream.SetDeadline(time.Unix(1, 0)) })
-	answer, err := askDial(stream, wire.DialRequest{Network: network, Port: uint16(port)})
+	answer, err := askDial(stream, req)
 	if !stop() {
 		relay.Close(stream)
-		return nil, context.Cause(ctx)
+		return relay.Stream{}, context.Cause(ctx)
 	}
 	if err == nil && answer.Error != "" {
-		err = &RefusedError{Network: network, Port: port, Reason: answer.Error}
+		err = &RefusedError{Network: req.Network, Port: int(req.Port), Reason: answer.Error}
 	}
 	if errors.Is(err, io.EOF) { // the stream of a port that nobody serves just ends
 		err = ErrNoDial
 	}
 	if err != nil {
 		relay.Close(stream)
-		return nil, err
+		return relay.Stream{}, err
 	}
-	return stream, nil
+	return relay.Stream{Conn: stream, Window: max(answer.Window, 0)}, nil
 }
 
 func askDial(stream net.Conn, req wire.DialRequest) (wire.DialAnswer, error) {

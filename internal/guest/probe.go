@@ -37,7 +37,7 @@ func Scheme(ctx context.Context, open func(ctx context.Context, port uint32) (ne
 
 // answer is the status that a server gives, such as 200; "" if it speaks no HTTP.
 func answer(ctx context.Context, open func(ctx context.Context, port uint32) (net.Conn, error), port int, over func(net.Conn) net.Conn) string {
-	stream, err := DialPort(ctx, open, "tcp", port)
+	stream, err := DialPort(ctx, open, wire.DialRequest{Network: "tcp", Port: uint16(port)})
 	if err != nil {
 		return ""
 	}

@@ -11,6 +11,7 @@ import (
 	"slices"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/agent/relay"
 	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/guest"
 	"banger.dev/banger/internal/publish"
@@ -36,10 +37,10 @@ func newPorts(m *monitor) (*publish.Set, error) {
 }
 
 // dialPort connects to a server in the guest once that is up.
-func (m *monitor) dialPort(ctx context.Context, network string, port int) (net.Conn, error) {
+func (m *monitor) dialPort(ctx context.Context, req wire.DialRequest) (relay.Stream, error) {
 	return guest.DialPort(ctx, func(ctx context.Context, port uint32) (net.Conn, error) {
 		return m.currentChannel().open(ctx, port)
-	}, network, port)
+	}, req)
 }
 
 func (s *server) putPorts(w http.ResponseWriter, r *http.Request) {

@@ -16,11 +16,13 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/relay"
+	"banger.dev/banger/internal/agent/wire"
 )
 
 // Bounds of what the host's clients may take.
 const (
 	maxConns    = 1024             // TCP connections of one Set; further ones are reset
+	maxOld      = 64               // of them by way of agents that count nothing: each may cost wire.StreamWindow
 	maxFlows    = 1024             // UDP flows of one Set; datagrams of further ones are dropped
 	flowQueue   = 64               // datagrams of one flow on their way to the guest; further ones are dropped
 	maxQueued   = 4 << 20          // bytes of them in all flows of one Set
@@ -29,9 +31,9 @@ const (
 	acceptPause = 100 * time.Millisecond
 )
 
-// Dial connects to a port of the guest, over tcp or udp; see guest.DialPort. It
-// is called once Serve was.
-type Dial func(ctx context.Context, network string, port int) (net.Conn, error)
+// Dial connects to a port of the guest; see guest.DialPort. It is called once
+// Serve was.
+type Dial func(ctx context.Context, req wire.DialRequest) (relay.Stream, error)
 
 // Set is the ports that are published for one guest. All methods may be called
 // from any goroutine.
@@ -44,6 +46,7 @@ type Set struct {
 	stop  context.CancelFunc
 	wg    sync.WaitGroup
 	conns chan struct{} // a token for each connection
+	old   chan struct{} // and for each that is not counted
 	flows chan struct{} // a token for each flow
 
 	queued atomic.Int64 // bytes of datagrams, see maxQueued
@@ -68,7 +71,7 @@ func New(dial Dial, log *slog.Logger) *Set {
 	ctx, stop := context.WithCancel(context.Background())
 	return &Set{
 		dial: dial, log: log, idle: flowIdle, ctx: ctx, stop: stop,
-		conns: make(chan struct{}, maxConns), flows: make(chan struct{}, maxFlows),
+		conns: make(chan struct{}, maxConns), old: make(chan struct{}, maxOld), flows: make(chan struct{}, maxFlows),
 		open: map[banger.Port]*published{},
 	}
 }
@@ -227,13 +230,23 @@ func (s *Set) carry(l *published, client *net.TCPConn) {
 	}
 	stop := context.AfterFunc(l.ctx, func() { relay.Close(stream) })
 	defer stop()
+	if stream.Window == 0 {
+		select {
+		case s.old <- struct{}{}:
+			defer func() { <-s.old }()
+		default:
+			reset(client)
+			relay.Close(stream)
+			return
+		}
+	}
 	s.relay.TCP(client, stream)
 }
 
-func (s *Set) connect(l *published) (net.Conn, error) {
+func (s *Set) connect(l *published) (relay.Stream, error) {
 	ctx, cancel := context.WithTimeout(l.ctx, dialTimeout)
 	defer cancel()
-	stream, err := s.dial(ctx, string(l.port.Protocol), l.port.GuestPort)
+	stream, err := s.dial(ctx, wire.DialRequest{Network: string(l.port.Protocol), Port: uint16(l.port.GuestPort), Window: relay.Window})
 	if err != nil && l.ctx.Err() == nil {
 		s.log.Info("published port: the guest cannot be reached", "port", l.port.String(), "err", err)
 	}

@@ -11,8 +11,10 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -22,6 +24,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/agent/dial"
+	"banger.dev/banger/internal/agent/relay"
 	"banger.dev/banger/internal/agent/wire"
 	"banger.dev/banger/internal/guest"
 )
@@ -61,8 +64,8 @@ func newSet(t *testing.T) *Set {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := New(func(ctx context.Context, network string, port int) (net.Conn, error) {
-		return guest.DialPort(ctx, session.Open, network, port)
+	s := New(func(ctx context.Context, req wire.DialRequest) (relay.Stream, error) {
+		return guest.DialPort(ctx, session.Open, req)
 	}, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	t.Cleanup(func() {
 		s.Close()
@@ -240,19 +243,23 @@ func TestAResetGoesThroughBothWays(t *testing.T) {
 	wantReset(t, conn)
 }
 
+// flood says things to conn for as long as somebody listens.
+func flood(conn net.Conn, said *atomic.Int64) error {
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := conn.Write(buf)
+		said.Add(int64(n))
+		if err != nil {
+			return err
+		}
+	}
+}
+
 // A client that reads nothing holds back its own server, and nobody else.
 func TestAStoppedReaderHoldsBackItself(t *testing.T) {
 	s := newSet(t)
 	broken := make(chan error, 1)
-	flood := tcpServer(t, "127.0.0.1:0", func(conn *net.TCPConn) {
-		buf := make([]byte, 64<<10)
-		for {
-			if _, err := conn.Write(buf); err != nil {
-				broken <- err
-				return
-			}
-		}
-	})
+	flood := tcpServer(t, "127.0.0.1:0", func(conn *net.TCPConn) { broken <- flood(conn, new(atomic.Int64)) })
 	a := s.publish(t, flood, banger.ProtocolTCP)
 	stuck := connect(t, a)
 	b := banger.Port{HostIP: "127.0.0.1", GuestPort: portOf(tcpServer(t, "127.0.0.1:0", echo)), Protocol: banger.ProtocolTCP}
@@ -274,6 +281,90 @@ func TestAStoppedReaderHoldsBackItself(t *testing.T) {
 	}
 	reset(stuck)
 	<-broken
+}
+
+// What a client does not read does not keep it from sending.
+func TestAStoppedReaderSends(t *testing.T) {
+	s := newSet(t)
+	const size = 8 << 20
+	got := make(chan int64, 1)
+	p := s.publish(t, tcpServer(t, "127.0.0.1:0", func(conn *net.TCPConn) {
+		var flooding sync.WaitGroup
+		flooding.Go(func() { _ = flood(conn, new(atomic.Int64)) })
+		n, _ := io.CopyN(io.Discard, conn, size)
+		got <- n
+		_ = conn.Close()
+		flooding.Wait()
+	}), banger.ProtocolTCP)
+	conn := connect(t, p)
+	if _, err := conn.Write(make([]byte, size)); err != nil {
+		t.Error(err)
+	}
+	if n := <-got; n != size {
+		t.Errorf("%d bytes of %d", n, size)
+	}
+}
+
+// Clients that have read much, and then read nothing more, cost the process
+// little, however many there are.
+func TestStoppedReadersAreBounded(t *testing.T) {
+	const clients, bound = 160, 128 << 20 // as much again is what a window of yamux each would be
+	s := newSet(t)
+	var said atomic.Int64
+	p := s.publish(t, tcpServer(t, "127.0.0.1:0", func(conn *net.TCPConn) { _ = flood(conn, &said) }), banger.ProtocolTCP)
+	var reading sync.WaitGroup
+	for range clients {
+		conn := connect(t, p)
+		reading.Go(func() {
+			if _, err := io.CopyN(io.Discard, conn, 1<<20); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	reading.Wait()
+	for still, before := 0, int64(0); still < 10; time.Sleep(20 * time.Millisecond) {
+		if now := said.Load(); now != before {
+			still, before = 0, now
+			continue
+		}
+		still++
+	}
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	if t.Logf("%d bytes", m.HeapInuse); m.HeapInuse > bound {
+		t.Errorf("%d clients that do not read cost %d bytes", clients, m.HeapInuse)
+	}
+}
+
+// An agent of before there were windows is held back by what is not read.
+func TestAnAgentThatDoesNotCount(t *testing.T) {
+	s := newSet(t)
+	dial := s.dial
+	s.dial = func(ctx context.Context, req wire.DialRequest) (relay.Stream, error) {
+		req.Window = 0
+		return dial(ctx, req)
+	}
+	p := s.publish(t, tcpServer(t, "127.0.0.1:0", echo), banger.ProtocolTCP)
+	sent := bytes.Repeat([]byte("0123456789"), 1<<19)
+	if got, err := exchange(connect(t, p), sent); err != nil || !bytes.Equal(got, sent) {
+		t.Errorf("%d bytes of %d (%v)", len(got), len(sent), err)
+	}
+	stuck := make([]*net.TCPConn, maxOld)
+	for i := range stuck {
+		stuck[i] = connect(t, p)
+	}
+	for deadline := time.Now().Add(patience); len(s.old) < maxOld; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%d are carried", len(s.old))
+		}
+	}
+	wantRefusal(t, p)
+	for _, conn := range stuck {
+		if got, err := exchange(conn, []byte("x")); string(got) != "x" || err != nil {
+			t.Errorf("%q %v", got, err)
+		}
+	}
 }
 
 func TestAPortThatGoesTakesItsConnections(t *testing.T) {
@@ -311,9 +402,10 @@ func TestAPortGoesWhileTheGuestTakesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	opened := make(chan struct{})
-	s := New(func(ctx context.Context, _ string, _ int) (net.Conn, error) {
+	s := New(func(ctx context.Context, _ wire.DialRequest) (relay.Stream, error) {
 		defer close(opened)
-		return session.Open(ctx, wire.PortDial)
+		conn, err := session.Open(ctx, wire.PortDial)
+		return relay.Stream{Conn: conn}, err
 	}, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	var reading sync.WaitGroup
 	reading.Go(func() { _, _ = io.Copy(io.Discard, inside) })
@@ -490,9 +582,9 @@ func TestAnIdleFlowEnds(t *testing.T) {
 // Datagrams for a guest that takes none are dropped before they fill the host's
 // memory, and room is made when their flows end.
 func TestDatagramsThatWaitAreBounded(t *testing.T) {
-	s := New(func(ctx context.Context, _ string, _ int) (net.Conn, error) {
+	s := New(func(ctx context.Context, _ wire.DialRequest) (relay.Stream, error) {
 		<-ctx.Done() // a guest that is not up yet
-		return nil, context.Cause(ctx)
+		return relay.Stream{}, context.Cause(ctx)
 	}, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	t.Cleanup(s.Close)
 	f := &flows{set: s, l: &published{port: banger.Port{Protocol: banger.ProtocolUDP}}, live: map[netip.AddrPort]*flow{}}

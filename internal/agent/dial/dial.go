@@ -32,7 +32,7 @@ func (s *Server) Serve(conn net.Conn) {
 	case req.Port == 0:
 		err = errors.New("no port was asked for")
 	case req.Network == "tcp":
-		err = s.tcp(conn, int(req.Port))
+		err = s.tcp(relay.Stream{Conn: conn, Window: max(req.Window, 0)}, int(req.Port))
 	case req.Network == "udp":
 		err = s.udp(conn, int(req.Port))
 	default:
@@ -45,7 +45,11 @@ func (s *Server) Serve(conn net.Conn) {
 
 // tcp connects to the first candidate that listens. Its error means that conn
 // has not been answered.
-func (s *Server) tcp(conn net.Conn, port int) error {
+func (s *Server) tcp(conn relay.Stream, port int) error {
+	var answer wire.DialAnswer
+	if conn.Window > 0 {
+		answer.Window = relay.Window
+	}
 	var first error
 	for _, ip := range candidates() {
 		server, err := net.DialTCP("tcp", nil, &net.TCPAddr{IP: ip, Port: port})
@@ -55,7 +59,7 @@ func (s *Server) tcp(conn net.Conn, port int) error {
 			}
 			continue
 		}
-		if err := wire.WriteDial(conn, wire.DialAnswer{}); err != nil {
+		if err := wire.WriteDial(conn, answer); err != nil {
 			_ = server.Close()
 			return nil
 		}

@@ -21,111 +21,160 @@ const (
 	bulkBuffer  = 60 << 10
 )
 
-// Relay carries sockets. The zero value is ready; it keeps the bulk buffers.
-// Its methods may be called from any goroutine.
-type Relay struct{ buffers sync.Pool }
+// Relay carries sockets. The zero value is ready; it keeps the bulk buffers, and
+// what windows are larger than Window. Its methods may be called from any
+// goroutine.
+type Relay struct {
+	buffers sync.Pool // for pieces
+	queues  sync.Pool // for what waits, of any size
+	lent    atomic.Int64
+}
+
+// Stream is a stream of the guest channel for one connection. Window is how many
+// bytes may be sent on it before the other side tells of more; 0: it does not
+// count, and neither do we.
+type Stream struct {
+	net.Conn
+	Window int
+}
 
 // TCP carries conn over stream until both ways have ended or either is broken
 // off, and closes both. A connection that is broken off is reset at its other
 // end. A reader that stops holds back its own writer and nobody else.
-func (r *Relay) TCP(conn *net.TCPConn, stream net.Conn) {
+func (r *Relay) TCP(conn *net.TCPConn, stream Stream) {
 	breakOff := sync.OnceFunc(func() {
 		_ = conn.SetLinger(0) // so that Close is a reset
 		_ = conn.Close()
 		Close(stream)
 	})
-	var ended atomic.Int32 // ways; after both the stream has no more use
-	end := func() {
-		if ended.Add(1) == 2 {
-			Close(stream)
-		}
+	c := &carrying{relay: r, conn: conn, stream: stream, in: newInbox(r, stream.Window > 0), out: newAllowance(stream.Window)}
+	defer c.in.close()
+	var ways sync.WaitGroup
+	for _, way := range []func() error{c.send, c.take} {
+		ways.Go(func() {
+			switch {
+			case way() != nil:
+				breakOff()
+			case c.ended.Add(1) == 2: // the stream has no more use
+				Close(stream)
+			}
+		})
 	}
-	var out sync.WaitGroup
-	out.Go(func() {
-		if err := r.send(stream, conn); err != nil {
-			breakOff()
-			return
-		}
-		end()
-	})
 	// The other end closes the stream after both ways have ended, or because it
 	// broke off: so the stream is listened to for as long as there is something to send.
-	if r.receive(conn, stream, end); ended.Load() < 2 {
+	if !c.receive() {
 		breakOff()
+		c.in.breakOff()
+		c.out.breakOff()
 	}
-	out.Wait()
+	ways.Wait()
 	_ = conn.Close()
 	Close(stream)
 }
 
+// carrying is one connection on its stream.
+type carrying struct {
+	relay  *Relay
+	conn   *net.TCPConn
+	stream Stream
+	in     *inbox      // what has come for conn
+	out    *allowance  // what conn may still say
+	said   atomic.Bool // conn has said all
+	ended  atomic.Int32
+}
+
 // send sends pieces of what conn says until its end, and then PieceEnd.
-func (r *Relay) send(stream io.Writer, conn io.Reader) error {
+func (c *carrying) send() error {
 	small := make([]byte, wire.PieceHeaderSize+smallBuffer)
 	buf := small
 	var bulk *[]byte
-	defer func() { r.put(bulk) }()
+	defer func() { c.relay.put(bulk) }()
 	for {
-		n, err := conn.Read(buf[wire.PieceHeaderSize:])
+		room, err := c.out.wait(len(buf) - wire.PieceHeaderSize)
+		if err != nil {
+			return err
+		}
+		n, err := c.conn.Read(buf[wire.PieceHeaderSize : wire.PieceHeaderSize+room])
+		c.out.spend(n)
 		if n > 0 {
-			if err := wire.WritePiece(stream, wire.PieceData, buf[:wire.PieceHeaderSize+n]); err != nil {
+			if err := wire.WritePiece(c.stream, wire.PieceData, buf[:wire.PieceHeaderSize+n]); err != nil {
 				return err
 			}
 		}
 		switch {
 		case errors.Is(err, io.EOF):
-			return wire.WritePiece(stream, wire.PieceEnd, small[:wire.PieceHeaderSize])
+			c.said.Store(true) // before the other end can know
+			return wire.WritePiece(c.stream, wire.PieceEnd, small[:wire.PieceHeaderSize])
 		case err != nil:
 			return err
 		case bulk == nil && n == smallBuffer:
-			bulk = r.get()
+			bulk = c.relay.get()
 			buf = *bulk
 		case bulk != nil && n <= smallBuffer:
-			r.put(bulk)
+			c.relay.put(bulk)
 			bulk, buf = nil, small
 		}
 	}
 }
 
-// receive gives conn what the pieces of stream hold until the stream ends or is
-// of no more use. end is called when no more comes this way.
-func (r *Relay) receive(conn *net.TCPConn, stream io.Reader, end func()) {
+// receive sorts what comes until the stream ends, and says whether all had been
+// said both ways by then.
+func (c *carrying) receive() bool {
 	for over := false; ; {
-		t, length, err := wire.ReadPieceHeader(stream)
+		t, length, err := wire.ReadPieceHeader(c.stream)
 		switch {
-		case err != nil || over:
-			return
-		case t == wire.PieceEnd:
-			if conn.CloseWrite() != nil {
-				return
+		case err != nil:
+			return over && c.said.Load()
+		case t == wire.PieceTaken:
+			n, err := wire.ReadTaken(c.stream)
+			if err != nil {
+				return false
 			}
+			c.out.add(n)
+		case over:
+			return false
+		case t == wire.PieceEnd:
 			over = true
-			end()
-			continue
-		}
-		if r.pass(conn, stream, length) != nil {
-			return
+			c.in.end()
+		case c.in.read(c.stream, length) != nil:
+			return false
 		}
 	}
 }
 
-func (r *Relay) pass(conn io.Writer, stream io.Reader, length int) error {
-	bulk := r.get()
-	defer r.put(bulk)
-	for length > 0 {
-		n, err := stream.Read((*bulk)[:min(length, len(*bulk))])
-		if n > 0 {
-			length -= n
-			if _, err := conn.Write((*bulk)[:n]); err != nil {
+// take gives conn what has come until that has ended, and tells the other end.
+func (c *carrying) take() error {
+	for {
+		b := c.in.take()
+		if b == nil {
+			return c.conn.CloseWrite()
+		}
+		err := c.pass(*b)
+		c.relay.putQueue(b)
+		if err != nil {
+			c.in.breakOff()
+			return err
+		}
+	}
+}
+
+func (c *carrying) pass(came []byte) error {
+	for len(came) > 0 {
+		n, err := c.conn.Write(came[:min(len(came), bulkBuffer)])
+		if err != nil {
+			return err
+		}
+		came = came[n:]
+		if more := c.in.written(n); more > 0 {
+			if err := wire.WriteTaken(c.stream, more); err != nil {
 				return err
 			}
-		}
-		if err != nil && length > 0 {
-			return err
 		}
 	}
 	return nil
 }
 
+// get is a buffer for a bulk piece.
 func (r *Relay) get() *[]byte {
 	if b, ok := r.buffers.Get().(*[]byte); ok {
 		return b
@@ -138,6 +187,19 @@ func (r *Relay) put(b *[]byte) {
 	if b != nil {
 		r.buffers.Put(b)
 	}
+}
+
+// getQueue is an empty buffer that may grow.
+func (r *Relay) getQueue() *[]byte {
+	if b, ok := r.queues.Get().(*[]byte); ok {
+		return b
+	}
+	return new([]byte)
+}
+
+func (r *Relay) putQueue(b *[]byte) {
+	*b = (*b)[:0]
+	r.queues.Put(b)
 }
 
 // Close closes a stream and ends the reads from it, which go on after the Close

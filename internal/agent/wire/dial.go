@@ -13,11 +13,15 @@ import (
 type DialRequest struct {
 	Network string `json:"network"` // tcp or udp
 	Port    uint16 `json:"port"`    // on 127.0.0.1, else ::1, else an address of the guest's own
+	// Window is how many bytes of PieceData the agent may send before the host
+	// tells it of more; 0: the host does not count. For tcp.
+	Window int `json:"window,omitempty"`
 }
 
 // DialAnswer is the agent's one line: connected, or why not.
 type DialAnswer struct {
-	Error string `json:"error,omitempty"`
+	Error  string `json:"error,omitempty"`
+	Window int    `json:"window,omitempty"` // the same for what the host sends; 0 too from an agent that cannot count
 }
 
 // maxDialLine bounds the lines that open a stream to PortDial.
@@ -68,11 +72,13 @@ type PieceType uint8
 
 // The piece types.
 const (
-	PieceData PieceType = 0 // bytes of a connection, or one datagram
-	PieceEnd  PieceType = 1 // empty: no more comes this way; the other goes on
-
-	lastPieceType = PieceEnd
+	PieceData  PieceType = 0 // bytes of a connection, or one datagram
+	PieceEnd   PieceType = 1 // empty: no more comes this way; the other goes on
+	PieceTaken PieceType = 2 // u32, big endian: as many more bytes may be sent the other way
 )
+
+// sizeTaken is the size of what is in a PieceTaken.
+const sizeTaken = 4
 
 // PieceHeaderSize is what goes before a piece's bytes, MaxPiece bounds these.
 const (
@@ -97,8 +103,23 @@ func ReadPieceHeader(r io.Reader) (t PieceType, length int, err error) {
 		return 0, 0, err
 	}
 	t, length = PieceType(b[0]), int(binary.BigEndian.Uint16(b[1:]))
-	if t > lastPieceType || (t != PieceData && length > 0) {
-		return 0, 0, fmt.Errorf("%w: a piece of type %d and %d bytes", ErrDial, t, length)
+	switch {
+	case t == PieceData, t == PieceEnd && length == 0, t == PieceTaken && length == sizeTaken:
+		return t, length, nil
 	}
-	return t, length, nil
+	return 0, 0, fmt.Errorf("%w: a piece of type %d and %d bytes", ErrDial, t, length)
+}
+
+// WriteTaken writes a PieceTaken in one write.
+func WriteTaken(w io.Writer, n int) error {
+	return WritePiece(w, PieceTaken, binary.BigEndian.AppendUint32(make([]byte, PieceHeaderSize), uint32(n)))
+}
+
+// ReadTaken reads what is in a PieceTaken.
+func ReadTaken(r io.Reader) (int, error) {
+	var b [sizeTaken]byte
+	if _, err := io.ReadFull(r, b[:]); err != nil {
+		return 0, noEOF(err)
+	}
+	return int(binary.BigEndian.Uint32(b[:])), nil
 }

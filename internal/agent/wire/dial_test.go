@@ -37,6 +37,7 @@ func FuzzDial(f *testing.F) {
 	f.Add([]byte(`{"port":99999}` + "\n"))
 	f.Add([]byte("{}\n\x01\x00\x01x"))
 	f.Add([]byte("{}\n\xff\xff\xff"))
+	f.Add([]byte(`{"window":65536}` + "\n\x02\x00\x04\x00\x01\x00\x00"))
 	f.Fuzz(func(t *testing.T, input []byte) {
 		r := bytes.NewReader(input)
 		if _, err := ReadDial[DialRequest](r); err != nil {
@@ -48,7 +49,7 @@ func FuzzDial(f *testing.F) {
 			if err != nil {
 				return
 			}
-			if length > MaxPiece || (kind != PieceData && length != 0) {
+			if length > MaxPiece || (kind == PieceEnd && length != 0) || (kind == PieceTaken && length != sizeTaken) {
 				t.Fatalf("a piece of type %d and %d bytes", kind, length)
 			}
 			buf := make([]byte, PieceHeaderSize+length)
