@@ -18,8 +18,6 @@ import (
 	"strings"
 	"sync"
 
-	"golang.org/x/sys/unix"
-
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
 	"banger.dev/banger/internal/ipc"
@@ -45,7 +43,6 @@ const maxErrorBody = 1 << 20
 // when it does not answer, or KindCancelled when ctx has ended.
 type Client struct {
 	layout paths.Layout
-	http   *http.Client
 	pid    int // of the daemon that was reached first
 
 	// mu guards what follows.
@@ -54,16 +51,8 @@ type Client struct {
 	ready net.Conn // dialled by Connect, for the first request; nil once taken
 }
 
-// newClient makes a client whose every request has a connection of its own: on
-// one that has waited, a daemon that ends may or may not have read a request.
 func newClient(layout paths.Layout, conn net.Conn, auto Autostart) *Client {
-	c := &Client{layout: layout, pid: pidOf(conn), ready: conn, auto: auto}
-	c.http = &http.Client{Transport: &http.Transport{
-		DialContext:        c.dial,
-		DisableCompression: true,
-		DisableKeepAlives:  true,
-	}}
-	return c
+	return &Client{layout: layout, pid: pidOf(conn), ready: conn, auto: auto}
 }
 
 // disown has c start no daemon any more.
@@ -79,68 +68,18 @@ func (c *Client) autostart() Autostart {
 	return c.auto
 }
 
-// Close gives up the connections that no request uses.
+// Close gives up a connection that no request has used.
 func (c *Client) Close() {
 	if conn := c.takeReady(); conn != nil {
 		conn.Close()
 	}
-	c.http.CloseIdleConnections()
 }
 
-func (c *Client) dial(ctx context.Context, _, _ string) (net.Conn, error) {
+func (c *Client) dial(ctx context.Context) (net.Conn, error) {
 	if conn := c.takeReady(); conn != nil {
-		return newHeard(conn), nil
+		return conn, nil
 	}
-	conn, err := ipc.Dial(ctx, c.layout.DaemonSocket())
-	if err != nil {
-		return nil, err
-	}
-	return newHeard(conn), nil
-}
-
-// heard is a connection that tells an end before anything was written, which is
-// a request that nobody has heard, from one after.
-type heard struct {
-	net.Conn
-	writing sync.Mutex // an end that is read meanwhile waits to know what became of it
-	wrote   bool
-	ended   chan struct{} // closed when nothing more can be read
-	end     func()
-}
-
-func newHeard(conn net.Conn) *heard {
-	ended := make(chan struct{})
-	return &heard{Conn: conn, ended: ended, end: sync.OnceFunc(func() { close(ended) })}
-}
-
-func (h *heard) Close() error {
-	h.end()
-	return h.Conn.Close()
-}
-
-func (h *heard) Write(p []byte) (int, error) {
-	h.writing.Lock()
-	defer h.writing.Unlock()
-	n, err := h.Conn.Write(p)
-	h.wrote = h.wrote || n > 0
-	return n, err
-}
-
-func (h *heard) Read(p []byte) (int, error) {
-	n, err := h.Conn.Read(p)
-	if err != nil {
-		h.end()
-	}
-	if errors.Is(err, io.EOF) && h.unheard() {
-		err = unix.ECONNRESET
-	}
-	return n, err
-}
-
-func (h *heard) unheard() bool {
-	h.writing.Lock()
-	defer h.writing.Unlock()
-	return !h.wrote
+	return ipc.Dial(ctx, c.layout.DaemonSocket())
 }
 
 func (c *Client) takeReady() net.Conn {
@@ -188,14 +127,15 @@ func again(r request, err error) bool {
 }
 
 func (c *Client) sendOnce(ctx context.Context, r request) (*http.Response, error) {
-	if r.stream != nil {
-		ctx, r.stream = feed(ctx, r.stream)
-	}
 	req, err := r.http(ctx)
 	if err != nil {
 		return nil, err
 	}
-	reply, err := c.http.Do(req)
+	conn, err := c.dial(ctx)
+	if err != nil {
+		return nil, c.unanswered(ctx, err)
+	}
+	reply, err := exchange(ctx, conn, req, r.stream != nil)
 	if err != nil {
 		return nil, c.unanswered(ctx, err)
 	}
@@ -258,16 +198,7 @@ func (c *Client) unanswered(ctx context.Context, err error) error {
 	case errors.As(err, &known):
 		return known
 	}
-	return banger.Errorf(banger.KindUnavailable, "%w: %s", errLost, bare(err)).WithNext("banger daemon logs")
-}
-
-// bare is err without the method and the made-up URL that net/http puts before it.
-func bare(err error) error {
-	var wrapped *url.Error
-	if errors.As(err, &wrapped) {
-		return wrapped.Err
-	}
-	return err
+	return banger.Errorf(banger.KindUnavailable, "%w: %s", errLost, err).WithNext("banger daemon logs")
 }
 
 func notRunning() error {

@@ -1,12 +1,15 @@
 package client
 
 import (
+	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"slices"
 	"testing"
 
@@ -250,37 +253,72 @@ func TestCompare(t *testing.T) {
 	}
 }
 
-// hasty is a connection whose other end reads, and dies, before the write of it
-// has returned.
-type hasty struct {
-	net.Conn
-	read, died chan struct{}
-}
-
-func (h *hasty) Write(p []byte) (int, error) {
-	close(h.read)
-	<-h.died
-	return len(p), nil
-}
-
-func (h *hasty) Read([]byte) (int, error) {
-	<-h.read
-	close(h.died)
-	return 0, io.EOF
-}
-
-// What a daemon has read before it died is not sent to the next one.
-func TestReadBeforeItDied(t *testing.T) {
-	conn := newHeard(&hasty{read: make(chan struct{}), died: make(chan struct{})})
-	wrote := make(chan error)
-	go func() {
-		_, err := conn.Write([]byte("DELETE"))
-		wrote <- err
-	}()
-	if _, err := conn.Read(nil); unheard(err) {
-		t.Errorf("%v: it would be sent again", err)
+// hearing is a daemon that hears what read takes of a connection and dies.
+func hearing(t *testing.T, read func(net.Conn)) net.Conn {
+	t.Helper()
+	l, err := ipc.Listen(filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
 	}
-	if err := <-wrote; err != nil {
-		t.Error(err)
+	defer l.Close()
+	conn, err := ipc.Dial(t.Context(), l.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	heard, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		read(heard)
+		heard.Close()
+	}()
+	return conn
+}
+
+// What a daemon has read before it died is not sent to the next one; what it has
+// not is.
+func TestReadBeforeItDied(t *testing.T) {
+	for name, c := range map[string]struct {
+		read  func(net.Conn)
+		again bool
+	}{
+		"all":  {func(conn net.Conn) { http.ReadRequest(bufio.NewReader(conn)) }, false},
+		"some": {func(conn net.Conn) { conn.Read(make([]byte, 3)) }, true},
+		"none": {func(net.Conn) {}, true},
+	} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodDelete, "http://bangerd/", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		reply, err := exchange(t.Context(), hearing(t, c.read), req, false)
+		if err == nil {
+			reply.Body.Close()
+		}
+		if err == nil || unheard(err) != c.again {
+			t.Errorf("a daemon that has read %s of it: %v", name, err)
+		}
+	}
+}
+
+// A reply that comes before all was read is the reply.
+func TestEarlyReply(t *testing.T) {
+	conn := hearing(t, func(conn net.Conn) {
+		if _, err := http.ReadRequest(bufio.NewReader(conn)); err != nil {
+			t.Error(err)
+		}
+		io.WriteString(conn, "HTTP/1.1 409 Conflict\r\nContent-Length: 0\r\n\r\n")
+	})
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://bangerd/", bytes.NewReader(make([]byte, 16<<20)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	reply, err := exchange(t.Context(), conn, req, true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer reply.Body.Close()
+	if reply.StatusCode != http.StatusConflict {
+		t.Errorf("%s", reply.Status)
 	}
 }

@@ -86,5 +86,5 @@ func (c *Client) broken(ctx context.Context, op api.Operation, leash bool, err e
 	case banger.KindOf(err) != banger.KindInternal && banger.KindOf(err) != banger.KindUnavailable:
 		return err
 	}
-	return banger.Errorf(banger.KindUnavailable, "the daemon ended while %s was under way: %w", describe(op), bare(err)).WithNext("banger daemon logs")
+	return banger.Errorf(banger.KindUnavailable, "the daemon ended while %s was under way: %w", describe(op), err).WithNext("banger daemon logs")
 }
