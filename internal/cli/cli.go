@@ -37,7 +37,7 @@ func Main(args []string) int {
 // command runs there, so there must be one Run at a time.
 func Run(ctx context.Context, p Process, args []string) int {
 	a := &app{Process: p, args: args}
-	ctx, a.signals = watchSignals(ctx)
+	ctx, a.signals = newSignals(ctx)
 	defer a.signals.stop()
 	defer a.closeClients()
 	root := newRootCommand(a, args)

@@ -9,6 +9,7 @@ import (
 
 // connect reaches the daemon, and starts it if need be.
 func (a *app) connect(ctx context.Context) (*client.Client, error) {
+	a.signals.watch()
 	return a.reach(ctx, client.Autostart{
 		Check: func() error {
 			_, err := a.settings() // it would refuse to start, with the same words
@@ -18,7 +19,7 @@ func (a *app) connect(ctx context.Context) (*client.Client, error) {
 	})
 }
 
-// dial reaches the daemon if it runs.
+// dial reaches the daemon if it runs, for verbs that leave nothing half done.
 func (a *app) dial(ctx context.Context) (*client.Client, error) {
 	return a.reach(ctx, client.Autostart{Disabled: true})
 }

@@ -46,6 +46,7 @@ func (a *app) runDaemonLogs(ctx context.Context, follow bool) error {
 	}
 	var never func() bool
 	if follow {
+		a.signals.watch()
 		never = func() bool { return false }
 	}
 	ctx, unread := a.whileRead(ctx)

@@ -25,6 +25,7 @@ func newDaemonStopCommand(a *app) *cobra.Command {
 }
 
 func (a *app) runDaemonStop(ctx context.Context) error {
+	a.signals.watch()
 	said := "the daemon was not running"
 	d, err := a.dial(ctx)
 	if err == nil {

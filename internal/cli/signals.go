@@ -16,36 +16,45 @@ var forwarded = []os.Signal{
 	syscall.SIGUSR1, syscall.SIGUSR2, syscall.SIGWINCH, syscall.SIGPIPE,
 }
 
-// signals is what becomes of the signals this process gets. At first INT, TERM
-// and HUP cancel the run; while a command runs in a guest they and some others
-// go there instead.
+// signals is what becomes of the signals this process gets. Until watch is called
+// they end it, as they end any program; then INT, TERM and HUP cancel the run,
+// and while a command runs in a guest they and some others go there instead.
 type signals struct {
 	incoming chan os.Signal
 	done     chan struct{}
 	cancel   context.CancelFunc
+	watching sync.Once
 
 	mu        sync.Mutex // guards the rest
 	cancelled bool
 	receiver  func(syscall.Signal)
 }
 
-// watchSignals takes the signals until stop. The context ends with the first
-// one that cancels.
-func watchSignals(ctx context.Context) (context.Context, *signals) {
+// newSignals is for one run, until stop. The context ends with the first signal
+// that cancels.
+func newSignals(ctx context.Context) (context.Context, *signals) {
 	ctx, cancel := context.WithCancel(ctx)
-	s := &signals{incoming: make(chan os.Signal, 16), done: make(chan struct{}), cancel: cancel}
-	notify(s.incoming, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
-	go func() {
-		for {
-			select {
-			case sig := <-s.incoming:
-				s.deliver(sig.(syscall.Signal))
-			case <-s.done:
-				return
-			}
+	return ctx, &signals{incoming: make(chan os.Signal, 16), done: make(chan struct{}), cancel: cancel}
+}
+
+// watch takes the signals, so that what is under way is put right when one comes.
+// What only asks does not need it, and it costs threads: a sixth of the start.
+func (s *signals) watch() {
+	s.watching.Do(func() {
+		notify(s.incoming, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
+		go s.take()
+	})
+}
+
+func (s *signals) take() {
+	for {
+		select {
+		case sig := <-s.incoming:
+			s.deliver(sig.(syscall.Signal))
+		case <-s.done:
+			return
 		}
-	}()
-	return ctx, s
+	}
 }
 
 // notify leaves alone what the parent had ignored, as nohup does with HUP.
@@ -73,6 +82,7 @@ func (s *signals) deliver(sig syscall.Signal) {
 // forward gives every signal to receiver until the function it returns is
 // called. receiver must not block.
 func (s *signals) forward(receiver func(syscall.Signal)) (end func()) {
+	s.watch()
 	s.mu.Lock()
 	s.receiver = receiver
 	s.mu.Unlock()
@@ -92,6 +102,7 @@ func (s *signals) interrupted() bool {
 }
 
 func (s *signals) stop() {
+	s.watching.Do(func() {}) // nothing is to begin any more
 	signal.Stop(s.incoming)
 	close(s.done)
 	s.cancel()
