@@ -311,10 +311,18 @@ func TestStoppedReadersAreBounded(t *testing.T) {
 	const clients, bound = 160, 128 << 20 // as much again is what a window of yamux each would be
 	s := newSet(t)
 	var said atomic.Int64
-	p := s.publish(t, tcpServer(t, "127.0.0.1:0", func(conn *net.TCPConn) { _ = flood(conn, &said) }), banger.ProtocolTCP)
-	var reading sync.WaitGroup
+	begin := make(chan struct{})
+	p := s.publish(t, tcpServer(t, "127.0.0.1:0", func(conn *net.TCPConn) {
+		<-begin
+		_ = flood(conn, &said)
+	}), banger.ProtocolTCP)
+	var all []net.Conn
 	for range clients {
-		conn := connect(t, p)
+		all = append(all, connect(t, p))
+	}
+	close(begin)
+	var reading sync.WaitGroup
+	for _, conn := range all {
 		reading.Go(func() {
 			if _, err := io.CopyN(io.Discard, conn, 1<<20); err != nil {
 				t.Error(err)
