@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync"
 	"time"
 
 	"github.com/hashicorp/yamux"
@@ -59,7 +60,7 @@ func (s *Session) Open(ctx context.Context, port uint32) (net.Conn, error) {
 		if err == nil {
 			err = wire.WritePort(conn, port)
 		}
-		done <- opened{&stream{conn}, err}
+		done <- opened{&stream{Stream: conn}, err}
 	}()
 	select {
 	case o := <-done:
@@ -88,14 +89,26 @@ func (s *Session) Blame() error { return s.gate.blamed() }
 // Close ends every stream and closes the connection under them.
 func (s *Session) Close() error { return s.mux.Close() }
 
-// stream is one of a session's.
-type stream struct{ *yamux.Stream }
+// stream is one of a session's. Its reads take turns: two at a time take yamux's
+// locks in another order each, and with them the whole session stands still.
+type stream struct {
+	*yamux.Stream
+	reading sync.Mutex
+}
+
+func (s *stream) Read(p []byte) (int, error) {
+	s.reading.Lock()
+	defer s.reading.Unlock()
+	return s.Stream.Read(p)
+}
 
 // Close ends both ways. What has come and was not read would be kept until the
 // guest closes the stream too.
 func (s *stream) Close() error {
 	err := s.Stream.Close()
-	_ = s.SetReadDeadline(time.Unix(1, 0))
+	_ = s.SetReadDeadline(time.Unix(1, 0)) // also of a Read that is under way
+	s.reading.Lock()
+	defer s.reading.Unlock()
 	_, _ = io.Copy(io.Discard, s.Stream)
 	s.Shrink()
 	return err
