@@ -52,6 +52,7 @@ var never = []struct {
 	{"internal/request", []string{"."}, true, "small, and nobody's"},
 	{"internal/suspend", []string{"."}, true, "small, and nobody's"},
 	{"internal/tail", []string{"."}, true, "small, and nobody's"},
+	{"internal/until", []string{"."}, true, "small, and nobody's"},
 	{"internal/version", []string{"."}, true, "small, and nobody's"},
 	{"internal/paths", []string{"internal"}, true, "names alone"},
 }

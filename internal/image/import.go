@@ -13,6 +13,7 @@ import (
 	"banger.dev/banger"
 	"banger.dev/banger/internal/image/layer"
 	"banger.dev/banger/internal/image/oci"
+	"banger.dev/banger/internal/until"
 )
 
 // Import makes an image of what docker save writes, of a tar of an OCI layout or
@@ -41,7 +42,7 @@ func (w *work) take(ctx context.Context, r io.Reader) (banger.Image, error) {
 		if err != nil {
 			return banger.Image{}, err
 		}
-		return w.add(ctx, &reading{ReadCloser: f, ctx: ctx}, Config{Source: "tar"})
+		return w.add(ctx, until.Done(ctx, f), Config{Source: "tar"})
 	}
 	img, err := w.store.load(found.Digest)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, errDamaged) {

@@ -7,6 +7,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/image/oci"
+	"banger.dev/banger/internal/until"
 )
 
 // observed is a layer whose reading is reported, and ends with a context. Its tar
@@ -32,13 +33,13 @@ func (o *observed) Open() (io.ReadCloser, error) {
 		return nil, err
 	}
 	message := fmt.Sprintf("unpack layer %d of %d", o.number, o.of)
-	return &reading{ReadCloser: r, ctx: o.ctx, report: o.report, message: message}, nil
+	return &reading{Reader: until.Done(o.ctx, r), Closer: r, report: o.report, message: message}, nil
 }
 
 // reading reports how much of a layer has been read.
 type reading struct {
-	io.ReadCloser
-	ctx     context.Context
+	io.Reader
+	io.Closer
 	report  banger.ProgressFunc
 	message string
 	done    int64
@@ -46,10 +47,7 @@ type reading struct {
 }
 
 func (r *reading) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	n, err := r.ReadCloser.Read(p)
+	n, err := r.Reader.Read(p)
 	r.done += int64(n)
 	if r.done-r.said >= reportEvery {
 		r.said = r.done

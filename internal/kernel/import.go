@@ -16,6 +16,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/until"
 )
 
 // Import makes a kernel of what a user has, and gives it a name, in place of
@@ -102,7 +103,7 @@ func (s *Store) imported(ctx context.Context, f *os.File, sum string, report ban
 	source, take := kindOf(head[:n])
 	report.Report(banger.Progress{Stage: stageUnpack, Message: "unpack"})
 	_, err = s.make(ctx, manifest{Source: source, DebSHA256: sum}, report, func(u *unpacker) error {
-		return take(u, &until{ctx, f})
+		return take(u, until.Done(ctx, f))
 	})
 	return invalid("import the kernel: %w", err)
 }
@@ -129,17 +130,4 @@ func kindOf(head []byte) (source string, take func(u *unpacker, r io.Reader) err
 func (u *unpacker) alone(r io.Reader) error {
 	u.image = true
 	return u.write(unpackedImage, r)
-}
-
-// until is a reader that ends with a context.
-type until struct {
-	ctx context.Context
-	r   io.Reader
-}
-
-func (u *until) Read(p []byte) (int, error) {
-	if err := u.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return u.r.Read(p)
 }

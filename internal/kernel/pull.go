@@ -10,6 +10,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/apt"
+	"banger.dev/banger/internal/until"
 )
 
 // Packages is where kernel packages come from; *apt.Root is one.
@@ -161,5 +162,5 @@ func (u *unpacker) deb(ctx context.Context, file string) error {
 		return err
 	}
 	defer func() { _ = f.Close() }()
-	return walkDeb(&until{ctx, f}, u.visit)
+	return walkDeb(until.Done(ctx, f), u.visit)
 }
