@@ -2,31 +2,11 @@ package kernel
 
 import (
 	"context"
-	"path/filepath"
 	"strings"
 
 	"banger.dev/banger"
-	"banger.dev/banger/internal/du"
 	"banger.dev/banger/internal/paths"
 )
-
-// Details are the kernels of List, each with what its files take on the disk.
-// Files that several of them share are counted for each.
-func (s *Store) Details(ctx context.Context) ([]banger.KernelDetail, error) {
-	kernels, err := s.List(ctx)
-	if err != nil {
-		return nil, err
-	}
-	details := make([]banger.KernelDetail, len(kernels))
-	for i, k := range kernels {
-		size, err := new(du.Counter).Tree(filepath.Dir(k.VMLinux))
-		if err != nil {
-			return nil, err
-		}
-		details[i] = banger.KernelDetail{Kernel: k, Size: size}
-	}
-	return details, nil
-}
 
 // Delete takes the name ref away, and with a kernel's last name the kernel, as
 // it was made for earlier bangers too; where ref is a digest, that kernel. It is

@@ -18,6 +18,7 @@ import (
 	"strings"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/du"
 	"banger.dev/banger/internal/hold"
 	"banger.dev/banger/internal/paths"
 )
@@ -209,6 +210,12 @@ func (s *Store) List(ctx context.Context) ([]banger.Kernel, error) {
 		return cmp.Or(strings.Compare(a.Digest, b.Digest), strings.Compare(a.Name, b.Name))
 	})
 	return kernels, nil
+}
+
+// Size is what the files of one of List take on the disk. Those that it shares
+// with others count for each.
+func (s *Store) Size(k banger.Kernel) (banger.Bytes, error) {
+	return new(du.Counter).Tree(filepath.Dir(k.VMLinux))
 }
 
 // digest names the kernel made of a source, this program's agent and builder.

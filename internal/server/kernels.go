@@ -17,9 +17,10 @@ import (
 
 // Kernels is what the server says of the kernels in the cache.
 type Kernels interface {
-	// Details is every kernel that is whole, the newest first; who uses it is not
-	// known to the cache.
-	Details(ctx context.Context) ([]banger.KernelDetail, error)
+	// List is every kernel that is whole, the newest first, one for each name.
+	List(ctx context.Context) ([]banger.Kernel, error)
+	// Size is what one of them takes on the disk.
+	Size(k banger.Kernel) (banger.Bytes, error)
 	// Get is the one that ref names.
 	Get(ctx context.Context, ref string) (banger.Kernel, error)
 	// Delete takes a name of a kernel away, and with the last one the kernel. It is
@@ -32,12 +33,8 @@ type Kernels interface {
 	Import(ctx context.Context, name string, archive io.Reader, report banger.ProgressFunc) (banger.Kernel, error)
 }
 
-// kernels are all kernels, and who uses them.
-func (s *Server) kernels(ctx context.Context) ([]banger.KernelDetail, error) {
-	kernels, err := s.Kernels.Details(ctx)
-	if err != nil {
-		return nil, err
-	}
+// describe says of kernels what they take, and who uses them.
+func (s *Server) describe(ctx context.Context, kernels []banger.Kernel) ([]banger.KernelDetail, error) {
 	vms, err := s.VMs.List(ctx)
 	if err != nil {
 		return nil, err
@@ -46,22 +43,26 @@ func (s *Server) kernels(ctx context.Context) ([]banger.KernelDetail, error) {
 	if err != nil {
 		return nil, err
 	}
-	for i := range kernels {
-		k := &kernels[i]
-		k.VMs, k.Images = []string{}, []string{} // [] and never null
+	described := []banger.KernelDetail{} // [] and never null, as what is in it
+	for _, k := range kernels {
+		d := banger.KernelDetail{Kernel: k, VMs: []string{}, Images: []string{}}
+		if d.Size, err = s.Kernels.Size(k); err != nil {
+			return nil, err
+		}
 		for _, vm := range vms {
 			if vm.Kernel == k.Digest {
-				k.VMs = append(k.VMs, vm.Name)
+				d.VMs = append(d.VMs, vm.Name)
 			}
 		}
 		for name, named := range images {
-			if isKernel(named, k.Kernel) {
-				k.Images = append(k.Images, name)
+			if isKernel(named, k) {
+				d.Images = append(d.Images, name)
 			}
 		}
-		slices.Sort(k.Images)
+		slices.Sort(d.Images)
+		described = append(described, d)
 	}
-	return kernels, nil
+	return described, nil
 }
 
 // imagesWithKernels are the names of images, here or in the catalog, that have a
@@ -97,8 +98,12 @@ func (s *Server) imagesWithKernels(ctx context.Context) (map[string]banger.Kerne
 func isKernel(named, k banger.Kernel) bool { return named.Digest == k.Digest && named.Name == k.Name }
 
 func (s *Server) listKernels(ctx context.Context, _ *struct{}) (*body[[]banger.KernelDetail], error) {
-	kernels, err := s.kernels(ctx)
-	return &body[[]banger.KernelDetail]{append([]banger.KernelDetail{}, kernels...)}, err
+	kernels, err := s.Kernels.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	described, err := s.describe(ctx, kernels)
+	return &body[[]banger.KernelDetail]{described}, err
 }
 
 func (s *Server) lookupKernel(ctx context.Context, in *lookupInput) (*body[banger.KernelDetail], error) {
@@ -106,17 +111,21 @@ func (s *Server) lookupKernel(ctx context.Context, in *lookupInput) (*body[bange
 	if err != nil {
 		return nil, err
 	}
-	kernels, err := s.kernels(ctx)
+	kernels, err := s.Kernels.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	i := slices.IndexFunc(kernels, func(d banger.KernelDetail) bool {
-		return d.Digest == k.Digest && (k.Name == "" || d.Name == k.Name)
+	i := slices.IndexFunc(kernels, func(o banger.Kernel) bool {
+		return o.Digest == k.Digest && (k.Name == "" || o.Name == k.Name)
 	})
 	if i < 0 {
 		return nil, banger.Errorf(banger.KindNotFound, "the kernel %s has just been deleted", in.Ref).WithNext("banger kernel list")
 	}
-	return &body[banger.KernelDetail]{kernels[i]}, nil
+	described, err := s.describe(ctx, kernels[i:i+1])
+	if err != nil {
+		return nil, err
+	}
+	return &body[banger.KernelDetail]{described[0]}, nil
 }
 
 // deleteKernel says which VMs need a kernel that cannot go.
@@ -144,24 +153,30 @@ func (s *Server) deleteKernel(ctx context.Context, in *lookupInput) (*body[bange
 // were given that name, and with the last name, or where there is none, all that
 // boot it.
 func (s *Server) usersOf(ctx context.Context, k banger.Kernel) ([]string, error) {
-	kernels, err := s.kernels(ctx)
+	kernels, err := s.Kernels.List(ctx)
 	if err != nil {
 		return nil, err
 	}
-	last := !slices.ContainsFunc(kernels, func(d banger.KernelDetail) bool {
-		return d.SourceDigest == k.SourceDigest && d.Name != "" && d.Name != k.Name
-	})
+	vms, err := s.VMs.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	same, last := map[string]bool{}, true // digests of what was made of the same, for whatever agent
+	for _, o := range kernels {
+		if o.SourceDigest == k.SourceDigest {
+			same[o.Digest] = true
+			last = last && (o.Name == "" || o.Name == k.Name)
+		}
+	}
 	var users []string
-	for _, d := range kernels {
-		for _, name := range d.VMs {
-			switch {
-			case k.Name == "" && d.Digest == k.Digest, k.Name != "" && d.SourceDigest == k.SourceDigest && (last || s.given(ctx, name, k)):
-				users = append(users, name)
-			}
+	for _, vm := range vms {
+		switch {
+		case k.Name == "" && vm.Kernel == k.Digest, k.Name != "" && same[vm.Kernel] && (last || s.given(ctx, vm.Name, k)):
+			users = append(users, vm.Name)
 		}
 	}
 	slices.Sort(users)
-	return slices.Compact(users), nil
+	return users, nil
 }
 
 // given says whether a VM was given a kernel by its name.

@@ -76,14 +76,11 @@ const KernelDigest = "sha256:2"
 // Kernels is a cache with these kernels in it.
 type Kernels []banger.Kernel
 
-// Details is server.Kernels's.
-func (k Kernels) Details(context.Context) ([]banger.KernelDetail, error) {
-	var all []banger.KernelDetail
-	for _, kernel := range k {
-		all = append(all, banger.KernelDetail{Kernel: kernel, Size: 30 * banger.MiB})
-	}
-	return all, nil
-}
+// List is server.Kernels's.
+func (k Kernels) List(context.Context) ([]banger.Kernel, error) { return k, nil }
+
+// Size is server.Kernels's.
+func (Kernels) Size(banger.Kernel) (banger.Bytes, error) { return 30 * banger.MiB, nil }
 
 // Get is server.Kernels's.
 func (k Kernels) Get(_ context.Context, ref string) (banger.Kernel, error) {
