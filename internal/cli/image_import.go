@@ -61,11 +61,8 @@ func (a *app) importImage(ctx context.Context, from, name string) (banger.Image,
 // openArchive is what is to be imported as a stream, and its size if that is known.
 func (a *app) openArchive(from string) (in io.ReadCloser, size int64, err error) {
 	if from == "-" {
-		if isTerminal(a.Stdin) {
-			return nil, 0, banger.Errorf(banger.KindInvalid, "image import reads an archive from standard input, which is a terminal").
-				WithNext("docker save IMAGE | banger image import --name NAME")
-		}
-		return io.NopCloser(a.Stdin), 0, nil
+		in, err = a.standardInput("image import reads an archive", "docker save IMAGE | banger image import --name NAME")
+		return in, 0, err
 	}
 	st, err := statSource(from)
 	if err != nil {

@@ -70,7 +70,8 @@ func (a *app) runKernelImport(ctx context.Context, from string, opts *kernelImpo
 // openKernel is what is to be imported as a stream, and its size if that is known.
 func (a *app) openKernel(from, modules string) (in io.ReadCloser, size int64, err error) {
 	if from == "-" && modules == "" {
-		return io.NopCloser(a.Stdin), 0, nil
+		in, err = a.standardInput("kernel import reads a package or a kernel", "banger kernel import --name NAME - <FILE")
+		return in, 0, err
 	}
 	st, err := statSource(from)
 	if err == nil && modules != "" {

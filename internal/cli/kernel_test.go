@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"bytes"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -73,4 +75,18 @@ func TestKernelImport(t *testing.T) {
 		want(t, 2, "", "banger: "+dir+"/root has no kernel's modules: there is no modules.order in it\n")
 	w.run("kernel", "import", "--name", "mine", "--modules", dir, dir+"/root").
 		want(t, 2, "", "banger: --modules is for a kernel file, and "+dir+"/root is a directory\n")
+}
+
+// What is typed at a terminal is no kernel.
+func TestKernelImportOfATerminal(t *testing.T) {
+	w := newWorld(t).withDaemon()
+	_, tty, _ := openTerminal(t)
+	for _, verb := range []string{"image", "kernel"} {
+		var stderr bytes.Buffer
+		code := Run(t.Context(), w.process(tty, io.Discard, &stderr), []string{verb, "import", "--name", "mine", "-"})
+		if code != 2 || !strings.Contains(stderr.String(), "from standard input, which is a terminal; try: ") {
+			t.Errorf("%s import: %d, %q", verb, code, stderr.String())
+		}
+	}
+	w.wantQuestions()
 }

@@ -27,6 +27,15 @@ func upload[T any](ctx context.Context, a *app, s *sending, to func(*client.Clie
 	return to(d)
 }
 
+// standardInput is what is to be sent where that is piped; a terminal, whose user
+// has meant something else, is refused.
+func (a *app) standardInput(reads, next string) (io.ReadCloser, error) {
+	if isTerminal(a.Stdin) {
+		return nil, banger.Errorf(banger.KindInvalid, "%s from standard input, which is a terminal", reads).WithNext("%s", next)
+	}
+	return io.NopCloser(a.Stdin), nil
+}
+
 // statSource is what is to be sent.
 func statSource(from string) (fs.FileInfo, error) {
 	st, err := os.Stat(from)
