@@ -39,12 +39,12 @@ const (
 	RouteImageCatalog    = "/v1/images/catalog"         // GET → []banger.CatalogImage, what can be had by name
 	RouteImageLookup     = "/v1/images/lookup"          // GET ?ref= → ImageLookup
 	RouteImagePull       = "/v1/images/pull"            // POST PullRequest → 202 Operation
-	RouteImageRegister   = "/v1/images/register"        // POST ?name= and a tar of one ext4 file system, named rootfs.ext4 → banger.Image
-	RouteImageImport     = "/v1/images/import"          // POST ?name= and an archive → banger.Image, when it is made
+	RouteImageRegister   = "/v1/images/register"        // POST ?name= and a tar of one ext4 file system, named rootfs.ext4 → banger.Image, when it is made; an operation meanwhile
+	RouteImageImport     = "/v1/images/import"          // POST ?name= and an archive → banger.Image, when it is made; an operation meanwhile
 	RouteKernels         = "/v1/kernels"                // GET → []banger.KernelDetail, those in the cache; DELETE ?ref= → banger.Kernel, as it was
 	RouteKernelLookup    = "/v1/kernels/lookup"         // GET ?ref= → banger.KernelDetail
 	RouteKernelPull      = "/v1/kernels/pull"           // POST KernelPullRequest → 202 Operation
-	RouteKernelImport    = "/v1/kernels/import"         // POST ?name= and a package or a tar → banger.Kernel, when it is made
+	RouteKernelImport    = "/v1/kernels/import"         // POST ?name= and a package or a tar → banger.Kernel, when it is made; an operation meanwhile
 	RouteVMLogs          = "/v1/vms/{ref}/logs"         // GET ?source=&follow=&since=&tail=&places=&after= → text/plain, the console, a time stamp a line; raw
 	RouteVMClock         = "/v1/vms/{ref}/clock"        // POST → ClockReply: the guest's clock is set to the host's
 	RouteStats           = "/v1/stats"                  // GET ?vm=REF → []banger.Stats: of these VMs, or without any of those alive
@@ -214,12 +214,12 @@ const (
 // Operation is a long request.
 type Operation struct {
 	ID       string           `json:"id"`
-	Kind     string           `json:"kind"`   // create, start, restart, reset, set; about something else than a VM: "image pull", "kernel pull"
+	Kind     string           `json:"kind"`   // create, start, restart, reset, set; about something else than a VM: "image pull", "kernel import" and so on
 	Target   string           `json:"target"` // name of the VM, or the image or kernel as it was asked for
 	Status   OperationStatus  `json:"status"`
 	Progress *banger.Progress `json:"progress,omitempty"` // the last report
 	Result   *banger.Detail   `json:"result,omitempty"`   // when done
-	Image    *banger.Image    `json:"image,omitempty"`    // when a pull of one is done
+	Image    *banger.Image    `json:"image,omitempty"`    // when one is made
 	Kernel   *banger.Kernel   `json:"kernel,omitempty"`   // the same
 	Changed  bool             `json:"changed"`            // when done: false if it already was so
 	Note     string           `json:"note,omitempty"`

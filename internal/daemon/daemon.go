@@ -120,7 +120,23 @@ func openCache(cfg Config, settings *settings) cache {
 	kernels.Archives = func(r kernel.Release) kernel.Packages {
 		return apt.New(cfg.Layout.Apt(), r.Suite, apt.DetectFor(r.Distribution), cfg.Log)
 	}
-	return cache{images: image.New(cfg.Layout, settings.images), kernels: kernels, archive: root}
+	images := image.New(cfg.Layout, settings.images)
+	images.Steps, kernels.Steps = cfg.Steps, cfg.Steps
+	return cache{images: images, kernels: kernels, archive: root}
+}
+
+// sweep removes, while the daemon serves, what earlier ones have left half-made,
+// until ctx ends; then the channel is closed.
+func (c cache) sweep(ctx context.Context, log *slog.Logger) <-chan struct{} {
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		err := errors.Join(c.images.Sweep(ctx), c.kernels.Sweep(ctx), c.archive.Sweep(ctx))
+		if err != nil && ctx.Err() == nil {
+			log.WarnContext(ctx, "what was left half-made in the cache is still there", "err", err)
+		}
+	}()
+	return done
 }
 
 // wire puts the parts together.
@@ -168,8 +184,8 @@ func serve(ctx context.Context, cfg Config, settings *settings, vms *lifecycle.M
 		Events: observed.events, Metrics: observed.metrics, Stop: stop,
 		Version: version.String(), Build: version.This(), PID: os.Getpid(), Since: time.Now(), Log: cfg.Log,
 	})
-	clocks := keepClocks(ctx, vms, cfg.Log)
-	defer func() { <-clocks }()
+	clocks, swept := keepClocks(ctx, vms, cfg.Log), home.sweep(ctx, cfg.Log)
+	defer func() { <-clocks; <-swept }()
 	defer stop()
 	failed := make(chan error, 1)
 	go func() { failed <- srv.Serve(listener) }()

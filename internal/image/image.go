@@ -29,6 +29,7 @@ import (
 	"banger.dev/banger/internal/image/layer"
 	"banger.dev/banger/internal/image/oci"
 	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/steps"
 )
 
 // Builder makes an image here.
@@ -46,6 +47,7 @@ type Builder interface {
 type Store struct {
 	// Stall is how long a registry may be silent; 0 is oci.DefaultStall.
 	Stall time.Duration
+	Steps steps.Runner // without faults but in tests
 
 	layout    paths.Layout
 	settings  func() Settings

@@ -13,6 +13,7 @@ import (
 	"banger.dev/banger"
 	"banger.dev/banger/internal/image/layer"
 	"banger.dev/banger/internal/image/oci"
+	"banger.dev/banger/internal/steps"
 	"banger.dev/banger/internal/until"
 )
 
@@ -30,7 +31,10 @@ func (w *work) take(ctx context.Context, r io.Reader) (banger.Image, error) {
 		return banger.Image{}, err
 	}
 	defer func() { _ = f.Close() }()
-	if err := spool(f, r, w.store.settings().Limits); err != nil {
+	err = w.run(ctx, steps.Step{Name: "image.receive", Do: func(context.Context) error {
+		return spool(f, &reading{Reader: r, report: w.report, message: "receive"}, w.store.settings().Limits)
+	}})
+	if err != nil {
 		return banger.Image{}, err
 	}
 	found, layers, err := oci.ReadArchive(f)

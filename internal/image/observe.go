@@ -36,7 +36,7 @@ func (o *observed) Open() (io.ReadCloser, error) {
 	return &reading{Reader: until.Done(o.ctx, r), Closer: r, report: o.report, message: message}, nil
 }
 
-// reading reports how much of a layer has been read.
+// reading reports how much of something has been read.
 type reading struct {
 	io.Reader
 	io.Closer

@@ -14,6 +14,7 @@ import (
 	"banger.dev/banger"
 	"banger.dev/banger/internal/image/oci"
 	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/steps"
 )
 
 // Lookup gives the image that ref names if it is here, and if ref is one of a
@@ -103,7 +104,7 @@ func (s *Store) pullReference(ctx context.Context, entry Entry, credentials map[
 		return banger.Image{}, err
 	}
 	img.Name = ref
-	return img, s.setRef(referenceKey(parsed), reference{Digest: img.Digest, Name: ref})
+	return img, s.giveName(ctx, referenceKey(parsed), reference{Digest: img.Digest, Name: ref})
 }
 
 // fetch brings the layers of an image and makes it.
@@ -121,14 +122,9 @@ func (s *Store) fetch(ctx context.Context, client *oci.Client, found *oci.Image,
 		return banger.Image{}, err
 	}
 	defer unshare()
-	err = client.Fetch(ctx, found, func(name string, do func() error) error {
-		unlock, err := lock(ctx, s.lockFile(name), func() {})
-		if err != nil {
-			return err
-		}
-		defer unlock()
-		return do()
-	})
+	err = work.run(ctx, steps.Step{Name: "image.layers", Do: func(ctx context.Context) error {
+		return client.Fetch(ctx, found, s.whileLocked(ctx))
+	}})
 	if err != nil {
 		return banger.Image{}, err
 	}
@@ -137,4 +133,16 @@ func (s *Store) fetch(ctx context.Context, client *oci.Client, found *oci.Image,
 		digests = append(digests, l.Digest.String())
 	}
 	return work.addLayers(ctx, found, client.Stored(found), digests)
+}
+
+// whileLocked does something while nobody else does what has the same name.
+func (s *Store) whileLocked(ctx context.Context) func(name string, do func() error) error {
+	return func(name string, do func() error) error {
+		unlock, err := lock(ctx, s.lockFile(name), func() {})
+		if err != nil {
+			return err
+		}
+		defer unlock()
+		return do()
+	}
 }

@@ -143,7 +143,7 @@ func (s *Store) build(ctx context.Context, entry Entry, report banger.ProgressFu
 	if err != nil {
 		return banger.Image{}, err
 	}
-	return img, s.setRef(key, reference{Digest: img.Digest})
+	return img, s.giveName(ctx, key, reference{Digest: img.Digest})
 }
 
 // build runs a builder and adds what it writes.

@@ -19,12 +19,14 @@ import (
 	"banger.dev/banger/internal/image/ext4"
 	"banger.dev/banger/internal/image/layer"
 	"banger.dev/banger/internal/image/oci"
+	"banger.dev/banger/internal/steps"
 	"banger.dev/banger/internal/userns"
 )
 
 // work is the making of one image: its lock is held and its directory is empty.
 type work struct {
 	store  *Store
+	key    string
 	name   string
 	dir    string
 	report banger.ProgressFunc
@@ -40,7 +42,7 @@ func (s *Store) begin(ctx context.Context, key, name string, report banger.Progr
 	if err != nil {
 		return nil, err
 	}
-	w := &work{store: s, name: name, dir: filepath.Join(s.layout.Images(), "tmp", key), report: report, unlock: unlock}
+	w := &work{store: s, key: key, name: name, dir: filepath.Join(s.layout.Images(), "tmp", key), report: report, unlock: unlock}
 	err = errors.Join(s.Sweep(ctx), userns.RemoveAll(ctx, w.dir))
 	if err == nil {
 		err = makeDirs(w.dir)
@@ -53,6 +55,22 @@ func (s *Store) begin(ctx context.Context, key, name string, report banger.Progr
 }
 
 func (s *Store) lockFile(key string) string { return filepath.Join(s.layout.Images(), "locks", key) }
+
+// run does steps of what has this key. They are named for tests, and not in errors.
+func (s *Store) run(ctx context.Context, key string, list ...steps.Step) error {
+	return steps.Cause(s.Steps.Run(ctx, key, list...))
+}
+
+func (w *work) run(ctx context.Context, list ...steps.Step) error {
+	return w.store.run(ctx, w.key, list...)
+}
+
+// giveName is the last step of a making: until then an image is known by its
+// digest alone. Whoever dies before it leaves one that the same making finds and
+// a prune removes.
+func (s *Store) giveName(ctx context.Context, ref string, to reference) error {
+	return s.run(ctx, ref, steps.Step{Name: "image.name", Do: func(context.Context) error { return s.setRef(ref, to) }})
+}
 
 // endTimeout bounds the tidying when the context has ended.
 const endTimeout = time.Minute
@@ -117,28 +135,38 @@ func (c Config) seal(sum hash.Hash) (digest string, err error) {
 	return "sha256:" + hex.EncodeToString(sum.Sum(nil)), err
 }
 
-// make makes an image, whose file system write writes, and moves it to its place.
-func (w *work) make(ctx context.Context, config Config, write func(path string, limits layer.Limits) (made, error)) (banger.Image, error) {
+// make makes an image, whose file system fill writes, and moves it to its place.
+func (w *work) make(ctx context.Context, config Config, fill func(path string, limits layer.Limits) (made, error)) (img banger.Image, err error) {
 	out := filepath.Join(w.dir, "out")
+	var digest string
+	err = w.run(ctx,
+		steps.Step{Name: "image.write", Do: func(context.Context) (err error) {
+			digest, err = w.write(out, config, fill)
+			return err
+		}},
+		steps.Step{Name: "image.publish", Do: func(context.Context) (err error) {
+			img, err = w.publish(out, digest)
+			return err
+		}},
+	)
+	return img, err
+}
+
+// write makes the directory out with the files of an image, the manifest last.
+func (w *work) write(out string, config Config, fill func(path string, limits layer.Limits) (made, error)) (digest string, err error) {
 	if err := os.Mkdir(out, 0o755); err != nil {
-		return banger.Image{}, err
+		return "", err
 	}
 	m := manifest{Version: manifestVersion, Layers: config.layers, Image: banger.Image{
 		Name: w.name, Source: config.Source, Created: time.Now().UTC().Truncate(time.Second), Architecture: config.Architecture,
 		Env: config.Env, Workdir: config.Workdir, User: config.User, Entrypoint: config.Entrypoint, Cmd: config.Cmd,
 	}}
-	done, err := write(filepath.Join(out, rootFS), w.store.settings().Limits)
-	if err == nil {
-		err = ctx.Err()
-	}
+	done, err := fill(filepath.Join(out, rootFS), w.store.settings().Limits)
 	if err != nil {
-		return banger.Image{}, fmt.Errorf("make the image %s: %w", w.name, err)
+		return "", fmt.Errorf("make the image %s: %w", w.name, err)
 	}
 	m.Digest, m.Size, m.Init = done.digest, done.size, done.init
-	if err := writeJSON(filepath.Join(out, manifestFile), m); err != nil {
-		return banger.Image{}, err
-	}
-	return w.publish(out, m.Digest)
+	return m.Digest, writeJSON(filepath.Join(out, manifestFile), m)
 }
 
 // publish moves a whole image to the place that its digest names. If it is
@@ -186,7 +214,7 @@ func (s *Store) makeNamed(ctx context.Context, name string, report banger.Progre
 		return banger.Image{}, err
 	}
 	img.Name = name
-	return img, s.Name(name, img.Digest)
+	return img, s.giveName(ctx, name, reference{Digest: img.Digest})
 }
 
 // Name gives an image a local name, which another loses if it has it.

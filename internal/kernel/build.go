@@ -16,6 +16,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/kernel/depmod"
+	"banger.dev/banger/internal/steps"
 )
 
 // The stages that progress is reported under.
@@ -180,19 +181,24 @@ func (s *Store) build(ctx context.Context, m manifest, report banger.ProgressFun
 		return banger.Kernel{}, err
 	}
 	defer func() { _ = os.RemoveAll(tmp) }()
-	if err := fill(tmp, &m); err != nil {
-		return banger.Kernel{}, err
-	}
-	if err := ctx.Err(); err != nil {
-		return banger.Kernel{}, err
-	}
-	m.Format, m.Digest, m.AgentSHA256, m.Created = format, "sha256:"+name, s.agent.sum(), time.Now().UTC()
-	if err := s.commit(tmp, name, m); err != nil {
+	err = s.run(ctx, name,
+		steps.Step{Name: "kernel.write", Do: func(context.Context) error { return fill(tmp, &m) }},
+		steps.Step{Name: "kernel.publish", Do: func(context.Context) error {
+			m.Format, m.Digest, m.AgentSHA256, m.Created = format, "sha256:"+name, s.agent.sum(), time.Now().UTC()
+			return s.commit(tmp, name, m)
+		}},
+	)
+	if err != nil {
 		return banger.Kernel{}, err
 	}
 	k, _, err := s.open(name)
 	s.log.Info("kernel built", "digest", k.Digest, "release", k.Release)
 	return k, err
+}
+
+// run does steps of what has this key. They are named for tests, and not in errors.
+func (s *Store) run(ctx context.Context, key string, list ...steps.Step) error {
+	return steps.Cause(s.Steps.Run(ctx, key, list...))
 }
 
 // commit writes the manifest and gives the directory its name, in place of a

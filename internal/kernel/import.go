@@ -16,6 +16,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/steps"
 	"banger.dev/banger/internal/until"
 )
 
@@ -44,37 +45,35 @@ func (s *Store) Import(ctx context.Context, name string, r io.Reader, report ban
 		return banger.Kernel{}, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	f, sum, err := spool(filepath.Join(dir, "upload"), r)
+	f, err := os.OpenFile(filepath.Join(dir, "upload"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return banger.Kernel{}, err
 	}
 	defer func() { _ = f.Close() }()
+	report.Report(banger.Progress{Stage: stageKernel, Message: "receive"})
+	var sum string
+	err = s.run(ctx, name, steps.Step{Name: "kernel.receive", Do: func(context.Context) (err error) {
+		sum, err = spool(f, r)
+		return err
+	}})
+	if err != nil {
+		return banger.Kernel{}, err
+	}
 	if err := s.imported(ctx, f, sum, report); err != nil {
 		return banger.Kernel{}, err
 	}
-	if err := s.writeRef(name, ref{DebSHA256: sum}); err != nil {
-		return banger.Kernel{}, err
-	}
-	k, _, err := s.named(name)
-	return k, err
+	return s.giveName(ctx, name, ref{DebSHA256: sum})
 }
 
 // spool keeps what a user sends, for it is read twice: to sum it up, and to
 // unpack it.
-func spool(file string, r io.Reader) (f *os.File, sum string, err error) {
-	f, err = os.OpenFile(file, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return nil, "", err
-	}
+func spool(f *os.File, r io.Reader) (sum string, err error) {
 	h := sha256.New()
 	_, err = io.Copy(io.MultiWriter(f, h), &capped{r, maxPackageTar})
 	if err == nil {
 		_, err = f.Seek(0, io.SeekStart)
 	}
-	if err != nil {
-		return nil, "", errors.Join(invalid("read the kernel: %w", err), f.Close())
-	}
-	return f, hex.EncodeToString(h.Sum(nil)), nil
+	return hex.EncodeToString(h.Sum(nil)), invalid("read the kernel: %w", err)
 }
 
 // invalid is what is wrong with what a user has sent, unless err is nil or not

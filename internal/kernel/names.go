@@ -1,6 +1,7 @@
 package kernel
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"io/fs"
@@ -12,6 +13,7 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/replace"
+	"banger.dev/banger/internal/steps"
 )
 
 // ref is refs/<name>.json: what a name stands for. That of a release, such as
@@ -64,6 +66,18 @@ func (s *Store) writeRef(name string, r ref) error {
 		return err
 	}
 	return syncDir(s.refsDir())
+}
+
+// giveName is the last step of a making: until then a kernel is known by its
+// digest alone. Whoever dies before it leaves one that the same making finds and
+// a prune removes. The name's lock is held.
+func (s *Store) giveName(ctx context.Context, name string, r ref) (banger.Kernel, error) {
+	err := s.run(ctx, name, steps.Step{Name: "kernel.name", Do: func(context.Context) error { return s.writeRef(name, r) }})
+	if err != nil {
+		return banger.Kernel{}, err
+	}
+	k, _, err := s.named(name)
+	return k, err
 }
 
 func (s *Store) removeRef(name string) error {

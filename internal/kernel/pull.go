@@ -101,11 +101,7 @@ func (s *Store) pull(ctx context.Context, r Release, report banger.ProgressFunc)
 	if err != nil {
 		return banger.Kernel{}, err
 	}
-	if err := s.writeRef(r.name(), found); err != nil {
-		return banger.Kernel{}, err
-	}
-	k, _, err := s.named(r.name())
-	return k, err
+	return s.giveName(ctx, r.name(), found)
 }
 
 // resolve finds the packages that make up the release's newest kernel, that of

@@ -21,6 +21,7 @@ import (
 	"banger.dev/banger/internal/du"
 	"banger.dev/banger/internal/hold"
 	"banger.dev/banger/internal/paths"
+	"banger.dev/banger/internal/steps"
 )
 
 // format is the version of what the builder makes; another one is another kernel.
@@ -31,6 +32,7 @@ const format = 2
 type Store struct {
 	// Archives gives that of a release other than the default one; nil: there is none.
 	Archives func(Release) Packages
+	Steps    steps.Runner // without faults but in tests
 
 	dir   string
 	apt   Packages // of the default release

@@ -67,6 +67,9 @@ func (o *Op[R]) Snapshot() Snapshot[R] {
 // ended stays as it is.
 func (o *Op[R]) Cancel() { o.cancel(errByRequest) }
 
+// Abandon is Cancel where whoever it was done for is gone.
+func (o *Op[R]) Abandon() { o.cancel(errAlone) }
+
 // Watch yields the operation as it is now and then after each change, until it
 // has ended or ctx has. The last one yielded is the ended one, unless ctx ended
 // first. A slow watcher misses reports of progress, never the newest and never

@@ -298,7 +298,7 @@ func TestShutdown(t *testing.T) {
 	if err := r.Shutdown(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if s := op.Snapshot(); s.Status != Cancelled || !strings.Contains(s.Err.Error(), "the daemon stops") {
+	if s := op.Snapshot(); s.Status != Cancelled || banger.KindOf(s.Err) != banger.KindUnavailable || !strings.Contains(s.Err.Error(), "the daemon stops") {
 		t.Errorf("%+v", s)
 	}
 	late := r.Begin(context.Background(), "create", "late", true, func(context.Context, banger.ProgressFunc) (string, error) {

@@ -74,8 +74,14 @@ func (r *Registry[R]) tellFailure(ctx context.Context, op *Op[R], err error) {
 // wrong on the way out.
 func cancelled[R any](op *Op[R], cause, err error) error {
 	s := op.Snapshot()
-	if errors.Is(err, context.Canceled) || banger.KindOf(err) == banger.KindCancelled {
-		return banger.Errorf(banger.KindCancelled, "%s %s was cancelled: %w", s.Kind, s.Target, cause)
+	besides := ""
+	if !errors.Is(err, context.Canceled) && banger.KindOf(err) != banger.KindCancelled {
+		besides = fmt.Sprintf(" (%v)", err)
 	}
-	return banger.Errorf(banger.KindCancelled, "%s %s was cancelled (%v): %w", s.Kind, s.Target, cause, err)
+	why := banger.Errorf(banger.KindCancelled, "%s %s was cancelled%s: %w", s.Kind, s.Target, besides, cause)
+	if errors.Is(cause, errShutdown) { // nobody has wished that of this one
+		why.Kind = banger.KindUnavailable
+		return why.WithNext("the same again")
+	}
+	return why
 }

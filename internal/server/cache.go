@@ -9,7 +9,6 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
-	"banger.dev/banger/internal/lifecycle"
 )
 
 // Images is what the server says of the images in the cache.
@@ -92,7 +91,7 @@ func (s *Server) pullImage(ctx context.Context, in *pullInput) (*body[api.Operat
 	req := in.Body
 	op := s.beginOperation(ctx, "image pull", req.Reference, req.Leash, func(ctx context.Context, report banger.ProgressFunc) (Result, error) {
 		image, changed, err := s.Images.Pull(ctx, req.Reference, req.Credentials, report)
-		return Result{Image: &image, Outcome: lifecycle.Outcome{Changed: changed}}, err
+		return imageResult(image, changed), err
 	})
 	return &body[api.Operation]{view(op.Snapshot())}, nil
 }
@@ -109,19 +108,23 @@ func (s *Server) commitImage(ctx context.Context, in *commitInput) (*body[api.Op
 	}
 	op := s.beginOperation(ctx, "image commit", in.Body.Name, in.Body.Leash, func(ctx context.Context, report banger.ProgressFunc) (Result, error) {
 		image, err := s.VMs.Commit(ctx, vm.ID, in.Body.Name, report)
-		return Result{Image: &image, Outcome: lifecycle.Outcome{Changed: true}}, err
+		return imageResult(image, true), err
 	})
 	return &body[api.Operation]{view(op.Snapshot())}, nil
 }
 
 func (s *Server) importImage(w http.ResponseWriter, r *http.Request) {
-	s.receive(w, r, "image", func(ctx context.Context, name string, archive io.Reader) (any, error) {
-		return s.Images.Import(ctx, name, archive, nil)
-	})
+	s.receive(w, r, "image import", imageOf(s.Images.Import))
 }
 
 func (s *Server) registerImage(w http.ResponseWriter, r *http.Request) {
-	s.receive(w, r, "image", func(ctx context.Context, name string, archive io.Reader) (any, error) {
-		return s.Images.Register(ctx, name, archive, nil)
-	})
+	s.receive(w, r, "image register", imageOf(s.Images.Register))
+}
+
+// imageOf is the receiver that makes an image.
+func imageOf(make func(context.Context, string, io.Reader, banger.ProgressFunc) (banger.Image, error)) receiver {
+	return func(ctx context.Context, name string, archive io.Reader, report banger.ProgressFunc) (Result, error) {
+		img, err := make(ctx, name, archive, report)
+		return imageResult(img, true), err
+	}
 }

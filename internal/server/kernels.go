@@ -12,7 +12,6 @@ import (
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
-	"banger.dev/banger/internal/lifecycle"
 )
 
 // Kernels is what the server says of the kernels in the cache.
@@ -195,13 +194,14 @@ func (s *Server) pullKernel(ctx context.Context, in *kernelPullInput) (*body[api
 	req := in.Body
 	op := s.beginOperation(ctx, "kernel pull", req.Release, req.Leash, func(ctx context.Context, report banger.ProgressFunc) (Result, error) {
 		k, changed, err := s.Kernels.Pull(ctx, req.Release, report)
-		return Result{Kernel: &k, Outcome: lifecycle.Outcome{Changed: changed}}, err
+		return kernelResult(k, changed), err
 	})
 	return &body[api.Operation]{view(op.Snapshot())}, nil
 }
 
 func (s *Server) importKernel(w http.ResponseWriter, r *http.Request) {
-	s.receive(w, r, "kernel", func(ctx context.Context, name string, archive io.Reader) (any, error) {
-		return s.Kernels.Import(ctx, name, archive, nil)
+	s.receive(w, r, "kernel import", func(ctx context.Context, name string, archive io.Reader, report banger.ProgressFunc) (Result, error) {
+		k, err := s.Kernels.Import(ctx, name, archive, report)
+		return kernelResult(k, true), err
 	})
 }

@@ -34,9 +34,27 @@ const (
 // Result is what an operation of this server comes to.
 type Result struct {
 	Detail  banger.Detail
-	Image   *banger.Image  // of a pull, which has no detail
+	Image   *banger.Image  // of what makes one, which has no detail
 	Kernel  *banger.Kernel // the same
 	Outcome lifecycle.Outcome
+}
+
+// imageResult is what an operation comes to that makes an image.
+func imageResult(img banger.Image, changed bool) Result {
+	return Result{Image: &img, Outcome: lifecycle.Outcome{Changed: changed}}
+}
+
+// kernelResult is what an operation comes to that makes a kernel.
+func kernelResult(k banger.Kernel, changed bool) Result {
+	return Result{Kernel: &k, Outcome: lifecycle.Outcome{Changed: changed}}
+}
+
+// thing is the image or the kernel.
+func (r Result) thing() any {
+	if r.Image != nil {
+		return r.Image
+	}
+	return r.Kernel
 }
 
 // Config is what a Server is made of. All of it is required but Build.

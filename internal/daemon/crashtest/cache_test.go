@@ -35,6 +35,7 @@ func fillCache(dir string) error {
 			"format": 1, "digest": "sha256:" + kernel, "release": kernelName, "sizes": sizes,
 		}),
 		os.MkdirAll(imageDir, 0o755), os.MkdirAll(filepath.Join(dir, "images", "tmp"), 0o755),
+		os.MkdirAll(filepath.Join(dir, "images", "layers"), 0o755), os.MkdirAll(filepath.Join(dir, "kernels", "refs"), 0o755),
 		ext4.Empty(context.Background(), filepath.Join(imageDir, "rootfs.ext4"), ext4.Options{Size: banger.MinDisk}),
 		writeJSON(filepath.Join(imageDir, "manifest.json"), struct {
 			Version int `json:"version"`

@@ -27,6 +27,8 @@ type world struct {
 	bangerd string      // the program
 	cache   string      // shared; "": each home has its own, with small things in it
 	spec    banger.Spec // of the VMs
+	// registry is the address of one on loopback.
+	registry string
 	// brief is a time for a boot in which none succeeds; 0: the guest's name says
 	// that it cannot boot.
 	brief time.Duration
@@ -39,7 +41,7 @@ func fake(t *testing.T) world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return world{bangerd: self, spec: small()}
+	return world{bangerd: self, spec: small(), registry: startRegistry(t)}
 }
 
 // home is a BANGER_HOME, the daemons that serve it one after the other, and a
@@ -100,6 +102,9 @@ func (h *home) open() error {
 		if err := fillCache(h.layout.Cache); err != nil {
 			return err
 		}
+	}
+	if err := h.makeFileSystem(); err != nil {
+		return err
 	}
 	if h.port, err = publish.Free(banger.Port{HostIP: "127.0.0.1", Protocol: "tcp"}); err != nil {
 		return err

@@ -276,6 +276,9 @@ func (c cell) attempt(h *home) error {
 	if err := eventually(func() error { return h.right(v, states...) }); err != nil {
 		return fmt.Errorf("with the next daemon, the verb having ended with %v: %w", failure, err)
 	}
+	if err := eventually(h.swept); err != nil {
+		return fmt.Errorf("with the next daemon: %w", err)
+	}
 	if err := c.repeat(h); err != nil {
 		return fmt.Errorf("the verb had ended with %v, and again: %w", failure, err)
 	}
@@ -336,6 +339,9 @@ func (c cell) repeat(h *home) error {
 func (h *home) effective(v verb) error {
 	if v.effect == nil {
 		return nil
+	}
+	if v.to == absent {
+		return v.effect(h, banger.VM{})
 	}
 	d, err := h.show(v.target())
 	if err != nil {

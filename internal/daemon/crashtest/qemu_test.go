@@ -77,7 +77,7 @@ func qemu(t *testing.T) world {
 		t.Fatal(err)
 	}
 	return world{
-		bangerd: filepath.Join(dir, "bangerd"), cache: filepath.Join(user, "banger-test"), brief: 50 * time.Millisecond,
+		bangerd: filepath.Join(dir, "bangerd"), cache: filepath.Join(user, "banger-test"), brief: 50 * time.Millisecond, registry: startRegistry(t),
 		spec: banger.Spec{Memory: 256 * banger.MiB, Work: banger.DefaultWork, Init: banger.InitNone, Net: banger.NetNone},
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"go/parser"
 	"go/token"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -101,11 +102,11 @@ func actsOf(c *ast.CaseClause) (acts []string) {
 	return acts
 }
 
-// stepNames are the names that package lifecycle gives to steps: in a literal, or
-// as an argument of a function that gives it to one.
+// stepNames are the names that packages give to steps: in a literal, or as an
+// argument of a function that gives it to one.
 func stepNames(t *testing.T) map[string]bool {
 	t.Helper()
-	files := sources(t, "../../lifecycle")
+	files := slices.Concat(sources(t, "../../lifecycle"), sources(t, "../../image"), sources(t, "../../kernel"))
 	makers := map[string]bool{}
 	for _, f := range files {
 		for _, d := range f.Decls {

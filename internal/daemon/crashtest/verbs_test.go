@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"syscall"
 
 	"banger.dev/banger"
@@ -35,7 +34,8 @@ type verb struct {
 	alike   bool
 	prepare func(h *home, vm string) error // when from has been reached
 	do      func(h *home, vm string) error
-	// effect says whether what the verb does is there; nil: the state says all.
+	// effect says whether what the verb does is there, of a VM if it leaves one; nil:
+	// the state says all.
 	effect func(h *home, vm banger.VM) error
 	// undo takes away what the verb has made beside the VM.
 	undo func(h *home) error
@@ -94,7 +94,7 @@ func verbs() []verb {
 	remove := func(force bool) func(h *home, vm string) error {
 		return func(h *home, vm string) error { return h.delete(vm, force) }
 	}
-	return []verb{
+	return append(imports(), []verb{
 		{name: "create", from: absent, to: banger.StateStopped, done: banger.KindConflict,
 			do: func(h *home, vm string) error { return h.create(vm, h.spec, nil) }},
 		{name: "run", from: absent, to: banger.StateRunning, via: []banger.State{banger.StateStopped}, do: func(h *home, vm string) error {
@@ -133,7 +133,7 @@ func verbs() []verb {
 		{name: "reset --force of a paused one", alike: true, from: banger.StatePaused, to: banger.StateStopped, do: reset(true)},
 		{name: "set", from: banger.StateStopped, to: banger.StateStopped, do: set, effect: isSet},
 		{name: "set of a running one", from: banger.StateRunning, to: banger.StateRunning, do: setLive, effect: isSet},
-		{name: "image commit", from: banger.StateStopped, to: banger.StateStopped, do: (*home).commit, effect: committed, undo: (*home).deleteImage},
+		{name: "image commit", from: banger.StateStopped, to: banger.StateStopped, do: (*home).commit, effect: hasImage((*home).image), undo: deletesImage((*home).image)},
 		{name: "set of a paused one", alike: true, from: banger.StatePaused, to: banger.StatePaused, do: setLive, effect: isSet},
 		{name: "set of a broken one", alike: true, from: banger.StateBroken, to: banger.StateBroken, do: setLive, effect: isSet},
 		{name: "wait for an end without a verb", from: banger.StateRunning, to: banger.StateStopped, do: (*home).awaitsTheEnd},
@@ -157,31 +157,12 @@ func verbs() []verb {
 			prepare: (*home).cutOff, do: (*home).recover},
 		{name: "recovery of a delete that was cut off", from: banger.StateStopped, to: absent, via: []banger.State{banger.StateBroken}, quiet: true,
 			prepare: (*home).halfDelete, do: (*home).recover},
-	}
+	}...)
 }
-
-// image is the name of what is made of a VM here. Homes may share a cache.
-func (h *home) image() string { return filepath.Base(filepath.Dir(h.dir)) }
 
 func (h *home) commit(vm string) error {
 	return do(h, func(ctx context.Context, c *client.Client) (api.Operation, error) {
 		return c.CommitImage(ctx, vm, api.CommitRequest{Name: h.image()}, nil)
-	})
-}
-
-func committed(h *home, _ banger.VM) error {
-	found, err := ask(h, func(ctx context.Context, c *client.Client) (api.ImageLookup, error) {
-		return c.LookupImage(ctx, h.image())
-	})
-	if err == nil && found.Image == nil {
-		err = fmt.Errorf("there is no image %s", h.image())
-	}
-	return err
-}
-
-func (h *home) deleteImage() error {
-	return do(h, func(ctx context.Context, c *client.Client) (banger.Image, error) {
-		return c.DeleteImage(ctx, h.image())
 	})
 }
 

@@ -57,9 +57,13 @@ func (i Images) Pull(_ context.Context, ref string, _ map[string]api.RegistryCre
 
 // Import is server.Images's, of a cache that takes the archive "whole" and
 // refuses all others at their beginning.
-func (i Images) Import(_ context.Context, name string, archive io.Reader, _ banger.ProgressFunc) (banger.Image, error) {
+func (i Images) Import(_ context.Context, name string, archive io.Reader, report banger.ProgressFunc) (banger.Image, error) {
+	report.Report(banger.Progress{Stage: "image", Message: "receive"})
 	said := make([]byte, len("whole"))
-	if _, err := io.ReadFull(archive, said); err != nil || string(said) != "whole" {
+	if _, err := io.ReadFull(archive, said); err != nil {
+		return banger.Image{}, banger.Errorf(banger.KindInvalid, "read the archive: %w", err)
+	}
+	if string(said) != "whole" {
 		return banger.Image{}, banger.Errorf(banger.KindInvalid, "the archive is no archive")
 	}
 	return banger.Image{Name: name, Digest: "sha256:abc"}, nil
