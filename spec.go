@@ -59,8 +59,10 @@ type Spec struct {
 	Labels     map[string]string `json:"labels,omitempty"`
 	Ephemeral  bool              `json:"ephemeral,omitempty"` // deleted as soon as it is not alive
 	// Overcommit allows it to be started where the running VMs have more memory than the host.
-	Overcommit bool   `json:"overcommit,omitempty"`
-	Publish    []Port `json:"publish,omitempty"` // ports of the guest on the host
+	Overcommit bool `json:"overcommit,omitempty"`
+	// FitDisk says that nobody has chosen Disk: it is larger where the image is.
+	FitDisk bool   `json:"fit_disk,omitempty"`
+	Publish []Port `json:"publish,omitempty"` // ports of the guest on the host
 	// Sync is what the client puts into the VM at each start: SyncConfig, SyncNone
 	// or what ParseSync reads. Nothing is SyncConfig, unless it is ephemeral.
 	Sync []string `json:"sync,omitempty"`
@@ -75,7 +77,7 @@ func (s Spec) WithDefaults() Spec {
 		s.Memory = DefaultMemory
 	}
 	if s.Disk == 0 {
-		s.Disk = DefaultDisk
+		s.Disk, s.FitDisk = DefaultDisk, true
 	}
 	if s.Image == "" {
 		s.Image = DefaultImage
@@ -91,6 +93,18 @@ func (s Spec) WithDefaults() Spec {
 	}
 	return s
 }
+
+// Fitting is s with a disk that an image of this size fits on, unless its size was
+// chosen.
+func (s Spec) Fitting(image Bytes) Spec {
+	if s.FitDisk && s.Disk < image {
+		s.Disk = DiskFor(image)
+	}
+	return s
+}
+
+// DiskFor is the least size of a disk for an image of this size, in whole GiB.
+func DiskFor(image Bytes) Bytes { return (image + GiB - 1) / GiB * GiB }
 
 // Host is what bounds a spec on one host.
 type Host struct {

@@ -39,7 +39,7 @@ func (o *specOptions) addFlags(a *app, cmd *cobra.Command) {
 	flags.StringVar(&o.spec.KernelArgs, "kernel-args", "", "words to put behind banger's own on the kernel's command line")
 	flags.Var(&countValue{&o.spec.VCPUs}, "vcpus", "virtual CPUs")
 	flags.Var(&sizeValue{bytes: &o.spec.Memory}, "memory", "memory, with a unit")
-	flags.Var(&sizeValue{bytes: &o.spec.Disk}, "disk", "size of the root file system, with a unit; only what is written takes space")
+	flags.Var(&sizeValue{bytes: &o.spec.Disk}, "disk", "size of the root file system, with a unit; the image's otherwise, if that is larger; only what is written takes space")
 	flags.Var(&sizeValue{bytes: &o.spec.Work, allowNone: true}, "work", "size of the work disk (/root, /home), or none")
 	flags.Var(choice(&o.spec.Net, banger.NetUser, banger.NetNone), "net", "how it is connected")
 	flags.Var(choice(&o.spec.Init, banger.InitAuto, banger.InitNone), "init", "PID 1: auto is the image's init if it has one, none is banger's agent")

@@ -36,6 +36,7 @@ func (o *specOptions) configured(cmd *cobra.Command) error {
 			take()
 		}
 	}
+	o.spec.FitDisk = !changed("disk")
 	return nil
 }
 

@@ -182,7 +182,7 @@ var keys = []Key{
 	},
 	sizeKey("defaults.memory", fmt.Sprintf("Memory of a new VM, with a unit: %s to the host's.", banger.MinMemory),
 		func(c *Config) *banger.Bytes { return &c.Defaults.Memory }, banger.MinMemory, math.MaxInt64, false),
-	sizeKey("defaults.disk", "Size of a new VM's root file system, with a unit; only what is written takes space.",
+	sizeKey("defaults.disk", "Size of a new VM's root file system, with a unit; only what is written takes space.\nWhere the image is larger, so is the file system.",
 		func(c *Config) *banger.Bytes { return &c.Defaults.Disk }, banger.MinDisk, banger.MaxDisk, false),
 	sizeKey("defaults.work", "Size of a new VM's work disk (/root, /home), with a unit, or none.",
 		func(c *Config) *banger.Bytes { return &c.Defaults.Work }, banger.MinDisk, banger.MaxDisk, true),

@@ -179,6 +179,7 @@ func (m *Manager) furnish(ctx context.Context, rec *banger.Record, intent banger
 	err := m.Steps.Run(ctx, rec.ID,
 		steps.Step{Name: "create.image", Do: func(ctx context.Context) (err error) {
 			image, err = m.Images.Resolve(ctx, rec.Spec.Image, report)
+			rec.Spec = rec.Spec.Fitting(image.Size)
 			return err
 		}},
 		steps.Step{Name: "create.kernel", Do: func(ctx context.Context) (err error) {
@@ -194,6 +195,7 @@ func (m *Manager) furnish(ctx context.Context, rec *banger.Record, intent banger
 		steps.Step{Name: "create.row", Do: func(ctx context.Context) error {
 			updated, err := m.Rows.Update(ctx, rec.ID, func(r *banger.Record) error {
 				r.Creating, r.ImageDigest, r.KernelDigest, r.Intent = false, image.Digest, kernel.Digest, intent
+				r.Spec.Disk = rec.Spec.Disk
 				return nil
 			}, func(r banger.Record) banger.Event {
 				e := eventOf(ctx, banger.EventVMCreated, r)
@@ -239,9 +241,9 @@ func (m *Manager) makeDisks(ctx context.Context, rec banger.Record, image banger
 // makeSystemDisk lays an empty overlay over the image, in place of what there
 // may be.
 func (m *Manager) makeSystemDisk(ctx context.Context, rec banger.Record, image banger.Image) error {
-	if rec.Spec.Disk < image.Size {
-		return banger.Errorf(banger.KindInvalid, "--disk %s: the image %s needs at least %s", rec.Spec.Disk, image.Name, image.Size).
-			WithNext("the same with --disk %s", image.Size)
+	if least := banger.DiskFor(image.Size); rec.Spec.Disk < image.Size {
+		return banger.Errorf(banger.KindInvalid, "--disk %s: the image %s needs at least %s", rec.Spec.Disk, cmp.Or(image.Name, image.Digest), least).
+			WithNext("the same with --disk %s", least)
 	}
 	rec.ImageDigest = image.Digest
 	if err := m.hold(ctx, rec); err != nil {

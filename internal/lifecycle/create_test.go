@@ -297,6 +297,47 @@ func TestADiskSmallerThanItsImageIsRefused(t *testing.T) {
 	})
 }
 
+// A disk that nobody has given a size is as large as its image needs, also when a
+// larger one takes the image's place. One that somebody has stays as it is.
+func TestADiskFitsItsImage(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.create("a")
+		chosen := spec()
+		chosen.Disk = 20 * banger.GiB
+		if _, err := w.Create(t.Context(), "chosen", chosen, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+		w.images.size = 23*banger.GiB + 1
+		d, err := w.Create(t.Context(), "b", spec(), nil, nil)
+		if err != nil || d.DiskBytes != 24*banger.GiB || w.diskSize("b") != 24*banger.GiB || w.row("b").Spec.Disk != 24*banger.GiB {
+			t.Errorf("%+v, its disk has %s, %v", d.VM, w.diskSize("b"), err)
+		}
+		w.images.setGone(true)
+		d, out, err := w.Set(t.Context(), "a", lifecycle.Change{Image: ptr("debian")}, nil)
+		if err != nil || !out.Changed || d.DiskBytes != 24*banger.GiB || w.diskSize("a") != 24*banger.GiB {
+			t.Errorf("set: %+v, its disk has %s, %v", d.VM, w.diskSize("a"), err)
+		}
+		_, _, err = w.Set(t.Context(), "chosen", lifecycle.Change{Image: ptr("debian")}, nil)
+		wantKind(t, err, banger.KindInvalid)
+		wantWords(t, err.Error(), "--disk 20GiB", "at least 24GiB")
+		_, _, err = w.Reset(t.Context(), "chosen", false, nil)
+		wantKind(t, err, banger.KindConflict)
+		if next := banger.NextOf(err); next != "banger vm set --disk 24GiB chosen" {
+			t.Errorf("next: %q", next)
+		}
+		if _, _, err := w.Set(t.Context(), "chosen", lifecycle.Change{Disk: ptr(24 * banger.GiB)}, nil); err != nil {
+			t.Error(err)
+		}
+		if _, _, err := w.Reset(t.Context(), "chosen", false, nil); err != nil {
+			t.Error(err)
+		}
+		w.images.size = 30 * banger.GiB
+		if d, _, err := w.Reset(t.Context(), "b", false, nil); err != nil || d.DiskBytes != 30*banger.GiB || w.diskSize("b") != 30*banger.GiB {
+			t.Errorf("reset: %+v, its disk has %s, %v", d.VM, w.diskSize("b"), err)
+		}
+	})
+}
+
 func TestAHostWithoutAVMMRefusesABootBeforeAnythingIsMade(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		before := w.String()

@@ -29,6 +29,10 @@ func (m *Manager) Reset(ctx context.Context, ref string, force bool, report bang
 	if err != nil {
 		return banger.Detail{}, Outcome{}, err
 	}
+	if rec.Spec = rec.Spec.Fitting(image.Size); rec.Spec.Disk < image.Size { // one that has taken the name
+		return banger.Detail{}, Outcome{}, banger.Errorf(banger.KindConflict, "the disk of VM %s has %s, and the image %s needs %s", rec.Name, rec.Spec.Disk, image.Name, image.Size).
+			WithNext("banger vm set --disk %s %s", banger.DiskFor(image.Size), rec.Name)
+	}
 	if err := m.endRun(ctx, &rec); err != nil {
 		return banger.Detail{}, Outcome{}, err
 	}
@@ -117,7 +121,7 @@ func (m *Manager) endRun(ctx context.Context, rec *banger.Record) error {
 // setImage writes to the row which image a fresh system disk lies over.
 func (m *Manager) setImage(ctx context.Context, rec banger.Record, image banger.Image) (banger.Record, error) {
 	return m.Rows.Update(ctx, rec.ID, func(r *banger.Record) error {
-		r.ImageDigest = image.Digest
+		r.ImageDigest, r.Spec = image.Digest, r.Spec.Fitting(image.Size)
 		return nil
 	}, func(r banger.Record) banger.Event {
 		e := eventOf(ctx, banger.EventVMReset, r)

@@ -31,6 +31,7 @@ func (c Change) apply(spec banger.Spec) banger.Spec {
 	set(&spec.VCPUs, c.VCPUs)
 	set(&spec.Memory, c.Memory)
 	set(&spec.Disk, c.Disk)
+	spec.FitDisk = spec.FitDisk && c.Disk == nil
 	set(&spec.Image, c.Image)
 	set(&spec.Kernel, c.Kernel)
 	set(&spec.KernelArgs, c.KernelArgs)
@@ -118,6 +119,7 @@ func (s *setting) run(ctx context.Context, report banger.ProgressFunc) error {
 	if s.change.Image != nil {
 		err := s.m.pulling(ctx, *s.rec, steps.Step{Name: "set.image", Do: func(ctx context.Context) (err error) {
 			s.image, err = s.m.Images.Resolve(ctx, *s.change.Image, report)
+			s.want = s.want.Fitting(s.image.Size)
 			return err
 		}})
 		if err != nil {
@@ -185,7 +187,7 @@ func (s *setting) row(ctx context.Context) error {
 	}
 	s.changed = true
 	updated, err := s.m.Rows.Update(ctx, s.rec.ID, func(r *banger.Record) error {
-		r.Spec = s.change.apply(r.Spec)
+		r.Spec = s.change.apply(r.Spec).Fitting(s.image.Size)
 		if s.change.Image != nil {
 			r.ImageDigest = s.image.Digest
 		}
