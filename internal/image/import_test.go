@@ -21,6 +21,7 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 
 	"banger.dev/banger"
+	"banger.dev/banger/internal/du"
 	"banger.dev/banger/internal/image"
 	"banger.dev/banger/internal/image/layer"
 	"banger.dev/banger/internal/image/oci"
@@ -247,6 +248,53 @@ func TestImportOfAClientThatIsGone(t *testing.T) {
 		t.Error(err)
 	}
 	nothingHalfMade(t, where)
+}
+
+// What a pull has brought an import finds, and the other way round: there is one
+// image, and no layer is kept or fetched for the second.
+func TestWhatIsPulledAndImportedIsKeptOnce(t *testing.T) {
+	r := startRegistry(t)
+	config, layers := v1.ConfigFile{Config: v1.Config{User: "7"}}, [][]byte{pack(t, "bin/sh", noise(1<<16)), pack(t, "more", "more")}
+	r.push("one", config, layers...)
+	img := built(t, config, layers...)
+	for _, archive := range [][]byte{dockerArchive(t, img), ociArchive(t, img)} {
+		store, where := newStore(t, oci.Settings{})
+		takeIn := func() banger.Image {
+			got, err := store.Import(t.Context(), "mine", bytes.NewReader(archive), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got
+		}
+		pull := func() banger.Image {
+			got, _, err := store.Pull(t.Context(), r.host()+"/one", nil, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return got
+		}
+		pulled := pull()
+		before := takes(t, where.Images())
+		if got := takeIn(); got.RootFS != pulled.RootFS || takes(t, where.Images())-before > banger.MiB/16 {
+			t.Errorf("pulled %s, imported %s, %s and then %s", pulled.RootFS, got.RootFS, before, takes(t, where.Images()))
+		}
+		store, _ = newStore(t, oci.Settings{})
+		imported := takeIn()
+		fetched := r.bytes.Load()
+		if got := pull(); got.RootFS != imported.RootFS || r.bytes.Load()-fetched > 4096 { // what describes it is a blob too
+			t.Errorf("imported %s, pulled %s, for %d bytes", imported.RootFS, got.RootFS, r.bytes.Load()-fetched)
+		}
+	}
+}
+
+// takes is what a directory takes on the disk.
+func takes(t *testing.T, dir string) banger.Bytes {
+	t.Helper()
+	n, err := new(du.Counter).Tree(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // Old archives have a link where a layer is there already.
