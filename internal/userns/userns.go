@@ -97,7 +97,7 @@ func (c Command) Run(ctx context.Context) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil && cmd.Process == nil && errors.Is(err, syscall.EPERM):
-		return banger.Errorf(banger.KindUnavailable, "this host lets us make no namespaces for %s: %w", filepath.Base(c.Argv[0]), err).
+		return banger.Errorf(banger.KindUnavailable, "this host, or the container or chroot that we are in, lets us make no namespaces for %s: %w", filepath.Base(c.Argv[0]), err).
 			WithNext("sysctl -a | grep -E 'userns|user_namespaces'")
 	case err != nil:
 		return tail.explain(filepath.Base(c.Argv[0]), err)
