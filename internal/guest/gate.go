@@ -10,9 +10,9 @@ import (
 // gate stands between the multiplexer and the guest, which yamux would trust with
 // the host's memory: it answers each ping by a goroutine, and keeps the streams
 // that the other side opens, and what comes for one that is closed here until the
-// other side closes it too. No agent pings or opens; what says so, or closes
-// nothing, has its session ended. What comes for a stream that is closed here goes
-// no further.
+// other side closes it too. No agent pings or opens; what does has its session
+// ended. What comes for a stream that is closed here goes no further, and while the
+// guest does not close them there are no new ones.
 type gate struct {
 	io.ReadWriteCloser
 
@@ -37,7 +37,7 @@ const maxLeft = 4096
 
 var (
 	errIntrusive = errors.New("the guest says what no agent says")
-	errHoarding  = errors.New("the guest does not close its streams")
+	errHoarding  = errors.New("the guest does not close the streams that it has")
 )
 
 func newGate(rw io.ReadWriteCloser) *gate {
@@ -125,15 +125,13 @@ func (g *gate) Write(p []byte) (int, error) {
 	case g.sending:
 		g.sending = false
 	case len(p) == len(g.head):
-		if err := g.said(frameHead(p)); err != nil {
-			return 0, g.blame(err)
-		}
+		g.said(frameHead(p))
 	}
 	return g.ReadWriteCloser.Write(p)
 }
 
 // said notes what the host does to its streams.
-func (g *gate) said(head frameHead) error {
+func (g *gate) said(head frameHead) {
 	g.sending = head.kind() == frameData && head.length() > 0
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -145,10 +143,13 @@ func (g *gate) said(head frameHead) error {
 		g.open[stream] = true
 		g.left++
 	}
-	if g.left > maxLeft {
-		return errHoarding
-	}
-	return nil
+}
+
+// hoarding says whether the guest has left so many streams open that it gets no more.
+func (g *gate) hoarding() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.left >= maxLeft
 }
 
 func (g *gate) blame(why error) error {

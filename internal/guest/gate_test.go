@@ -25,13 +25,16 @@ type rawGuest struct {
 
 func (g rawGuest) says(kind byte, flags uint16, stream uint32, length uint32, body ...byte) {
 	g.t.Helper()
+	if _, err := g.conn.Write(append(frame(kind, flags, stream, length), body...)); err != nil {
+		g.t.Error(err)
+	}
+}
+
+func frame(kind byte, flags uint16, stream uint32, length uint32) []byte {
 	head := []byte{0, kind}
 	head = binary.BigEndian.AppendUint16(head, flags)
 	head = binary.BigEndian.AppendUint32(head, stream)
-	head = binary.BigEndian.AppendUint32(head, length)
-	if _, err := g.conn.Write(append(head, body...)); err != nil {
-		g.t.Error(err)
-	}
+	return binary.BigEndian.AppendUint32(head, length)
 }
 
 // reads forgets all that the host says.
@@ -119,9 +122,11 @@ func TestAClosedStreamHearsNothing(t *testing.T) {
 	}
 }
 
-// A guest that closes nothing does not make the host remember it for ever.
-func TestAGuestThatClosesNothingHasItsSessionEnded(t *testing.T) {
+// A guest that closes nothing does not make the host remember it for ever: it gets
+// no more streams until it has closed some.
+func TestAGuestThatClosesNothingGetsNoMore(t *testing.T) {
 	session, inside := aSession(t)
+	opened := make(chan uint32, 1<<16)
 	go func() { // it agrees to whatever is opened
 		head := make([]byte, 12)
 		for {
@@ -133,20 +138,37 @@ func TestAGuestThatClosesNothingHasItsSessionEnded(t *testing.T) {
 				_, _ = io.CopyN(io.Discard, inside.conn, int64(length))
 			}
 			if flags&opens != 0 {
-				answer := append([]byte{0, isWindow, 0, agrees}, binary.BigEndian.AppendUint32(nil, stream)...)
-				if _, err := inside.conn.Write(append(answer, 0, 0, 0, 0)); err != nil {
+				opened <- stream
+				if _, err := inside.conn.Write(frame(isWindow, agrees, stream, 0)); err != nil {
 					return
 				}
 			}
 		}
 	}()
-	const plenty = 1 << 16
-	for range plenty {
+	for range cap(opened) {
 		conn, err := session.Open(t.Context(), wire.PortControl)
 		if err != nil {
 			break
 		}
-		_ = conn.Close()
+		if err := conn.Close(); err != nil {
+			t.Fatal(err)
+		}
 	}
-	mustEnd(t, session)
+	if len(opened) == cap(opened) {
+		t.Error("it has been given everything")
+	}
+	for len(opened) > 0 {
+		inside.says(isWindow, ends, <-opened, 0)
+	}
+	for { // once that has been heard
+		conn, err := session.Open(t.Context(), wire.PortControl)
+		if err == nil {
+			_ = conn.Close()
+			return
+		}
+		time.Sleep(time.Millisecond)
+		if t.Context().Err() != nil || session.Blame() != nil {
+			t.Fatal(err, session.Blame())
+		}
+	}
 }

@@ -45,6 +45,9 @@ func (s *Session) Open(ctx context.Context, port uint32) (net.Conn, error) {
 		conn *stream
 		err  error
 	}
+	if s.gate.hoarding() {
+		return nil, fmt.Errorf("guest channel: port %d: %w", port, errHoarding)
+	}
 	select {
 	case s.opening <- struct{}{}:
 	case <-s.Done():
