@@ -42,8 +42,33 @@ func (s *Store) begin(ctx context.Context, key, name string, report banger.Progr
 	if err != nil {
 		return nil, err
 	}
+	return s.beginLocked(ctx, key, name, report, unlock)
+}
+
+// beginBeside is begin for what a client sends, who may stand still: nobody waits
+// for another one that makes something of the same name, for each has a place of
+// its own.
+func (s *Store) beginBeside(ctx context.Context, name string, report banger.ProgressFunc) (*work, error) {
+	for n := 1; ; n++ {
+		key := name
+		if n > 1 {
+			key = fmt.Sprintf("%s~%d", name, n)
+		}
+		unlock, err := tryLock(s.lockFile(key))
+		switch {
+		case errors.Is(err, errBusy):
+			continue
+		case err != nil:
+			return nil, err
+		}
+		return s.beginLocked(ctx, key, name, report, unlock)
+	}
+}
+
+// beginLocked removes what dead makers have left, with the lock of key held.
+func (s *Store) beginLocked(ctx context.Context, key, name string, report banger.ProgressFunc, unlock func()) (*work, error) {
 	w := &work{store: s, key: key, name: name, dir: filepath.Join(s.layout.Images(), "tmp", key), report: report, unlock: unlock}
-	err = errors.Join(s.Sweep(ctx), userns.RemoveAll(ctx, w.dir))
+	err := errors.Join(s.Sweep(ctx), userns.RemoveAll(ctx, w.dir))
 	if err == nil {
 		err = makeDirs(w.dir)
 	}
@@ -204,7 +229,7 @@ func (s *Store) makeNamed(ctx context.Context, name string, report banger.Progre
 	if err := banger.ValidateImageName(name); err != nil {
 		return banger.Image{}, err
 	}
-	w, err := s.begin(ctx, name, name, report)
+	w, err := s.beginBeside(ctx, name, report)
 	if err != nil {
 		return banger.Image{}, err
 	}

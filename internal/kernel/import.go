@@ -12,6 +12,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 
 	"banger.dev/banger"
@@ -31,8 +32,7 @@ func (s *Store) Import(ctx context.Context, name string, r io.Reader, report ban
 	if err := s.agent.check(); err != nil {
 		return banger.Kernel{}, err
 	}
-	key := paths.CacheKey("import", name)
-	lock, err := s.lock(ctx, key, report)
+	key, lock, err := s.lockBeside(name)
 	if err != nil {
 		return banger.Kernel{}, err
 	}
@@ -63,6 +63,18 @@ func (s *Store) Import(ctx context.Context, name string, r io.Reader, report ban
 		return banger.Kernel{}, err
 	}
 	return s.giveName(ctx, name, ref{DebSHA256: sum})
+}
+
+// lockBeside locks a place to import a kernel in. Nobody waits for another import
+// of the same name, whose client may stand still: each has a place of its own.
+func (s *Store) lockBeside(name string) (key string, lock *os.File, err error) {
+	for n := 1; ; n++ {
+		key = paths.CacheKey("import", name, strconv.Itoa(n))
+		lock, err = s.tryLock(key)
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return key, lock, err
+		}
+	}
 }
 
 // spool keeps what a user sends, for it is read twice: to sum it up, and to

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/kernel/kerneltest"
@@ -97,6 +98,40 @@ func TestImport(t *testing.T) {
 			onlyKernels(t, s, 1)
 		})
 	}
+}
+
+// An import whose client stands still holds up no other, of the same name either.
+func TestImportBesideOneThatStandsStill(t *testing.T) {
+	needTools(t, "mke2fs")
+	s := testStore(t, t.TempDir(), &fakeArchive{down: true}, "agent")
+	out, in := io.Pipe()
+	first := make(chan error, 1)
+	go func() {
+		_, err := s.Import(t.Context(), "mine", out, nil)
+		_ = out.CloseWithError(err)
+		first <- err
+	}()
+	if _, err := in.Write([]byte("the beginning")); err != nil {
+		t.Fatal(err)
+	}
+	second := make(chan struct{})
+	go func() {
+		defer close(second)
+		if _, err := s.Import(t.Context(), "mine", bytes.NewReader(allBuiltIn()), nil); err != nil {
+			t.Error(err)
+		}
+	}()
+	select {
+	case <-second:
+	case <-time.After(2 * time.Minute):
+		t.Error("it waits for the other")
+	}
+	_ = in.CloseWithError(errors.New("the client is gone"))
+	if err := <-first; err == nil {
+		t.Error("half of a kernel is one")
+	}
+	<-second
+	onlyKernels(t, s, 1)
 }
 
 func TestImportRefuses(t *testing.T) {

@@ -70,7 +70,7 @@ func (s *Store) writeRef(name string, r ref) error {
 
 // giveName is the last step of a making: until then a kernel is known by its
 // digest alone. Whoever dies before it leaves one that the same making finds and
-// a prune removes. The name's lock is held.
+// a prune removes. The name changes by one rename.
 func (s *Store) giveName(ctx context.Context, name string, r ref) (banger.Kernel, error) {
 	err := s.run(ctx, name, steps.Step{Name: "kernel.name", Do: func(context.Context) error { return s.writeRef(name, r) }})
 	if err != nil {
