@@ -18,7 +18,7 @@ import (
 // TestInstall goes from the source to an installed banger and back, in a copy of
 // the checkout, so that bin/ stays as it is for the other tests.
 func TestInstall(t *testing.T) {
-	needsPrograms(t, "make", "dpkg", "dpkg-deb", "mandoc")
+	needsPrograms(t, "make", "dpkg", "dpkg-deb", "mandoc", "lintian")
 	first := copyCheckout(t)
 	first.make(t, "077", "build")
 	t.Run("tree", func(t *testing.T) { testInstalledTree(t, first) })
@@ -140,8 +140,8 @@ func installed() []string {
 	return []string{
 		"bin/banger", "bin/bangerd",
 		"share/bash-completion/completions/banger", "share/zsh/site-functions/_banger", "share/fish/vendor_completions.d/banger.fish",
-		"share/man/man1/banger.1.gz", "share/man/man1/banger-vm-run.1.gz", "share/man/man1/banger-daemon-status.1.gz",
-		"share/doc/banger/README.md", "share/doc/banger/LICENSE", "share/doc/banger/docs/exec.md",
+		"share/man/man1/banger.1.gz", "share/man/man1/banger-vm-run.1.gz", "share/man/man1/banger-daemon-status.1.gz", "share/man/man1/bangerd.1.gz",
+		"share/doc/banger/README.md", "share/doc/banger/LICENSE", "share/doc/banger/libraries.gz", "share/doc/banger/docs/exec.md",
 	}
 }
 
@@ -261,16 +261,23 @@ func testPackage(t *testing.T, s source) {
 	s.make(t, "022", "DESTDIR="+dest, "PREFIX=/usr", "install")
 	want := treeOf(t, dest)
 	delete(want, "usr/share/doc/banger/inventory")
+	delete(want, "usr/share/doc/banger/LICENSE")
 	for name, other := range map[string]string{
 		"usr/share/zsh/site-functions":         "usr/share/zsh/vendor-completions",
 		"usr/share/zsh/site-functions/_banger": "usr/share/zsh/vendor-completions/_banger",
-		"usr/share/doc/banger/LICENSE":         "usr/share/doc/banger/copyright",
 	} {
 		want[other] = want[name]
 		delete(want, name)
 	}
 	root := t.TempDir()
 	mustRun(t, "dpkg-deb", "-x", deb, root)
+	got := treeOf(t, root)
+	for _, debians := range []string{"doc/banger/copyright", "doc/banger/changelog.gz", "lintian", "lintian/overrides", "lintian/overrides/banger"} {
+		if got["usr/share/"+debians] == "" {
+			t.Errorf("the package has no %s", debians)
+		}
+		delete(got, "usr/share/"+debians)
+	}
 	withoutTimes := func(all map[string]string) map[string]string {
 		for name, line := range all {
 			if f := strings.Fields(line); len(f) == 3 {
@@ -280,7 +287,8 @@ func testPackage(t *testing.T, s source) {
 		delete(all, ".")
 		return all
 	}
-	wantTree(t, "package", withoutTimes(treeOf(t, root)), withoutTimes(want))
+	wantTree(t, "package", withoutTimes(got), withoutTimes(want))
+	testLintian(t, deb)
 
 	field := func(name string) string {
 		out, err := exec.Command("dpkg-deb", "-f", deb, name).Output()
@@ -304,6 +312,16 @@ func testPackage(t *testing.T, s source) {
 	}
 	if os.Getuid() == 0 {
 		testDpkg(t, deb)
+	}
+}
+
+// testLintian: Debian's own judge of packages has nothing to say beyond what the
+// package overrides, with its reasons.
+func testLintian(t *testing.T, deb string) {
+	t.Helper()
+	out, err := exec.Command("lintian", "--allow-root", "--tag-display-limit", "0", "--fail-on", "error,warning", deb).CombinedOutput()
+	if err != nil || len(out) > 0 {
+		t.Errorf("lintian: %v\n%s", err, out)
 	}
 }
 

@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -30,7 +31,6 @@ func main() {
 }
 
 func run(args []string) error {
-	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
 	switch {
 	case len(args) == 0:
 		err := serve()
@@ -40,7 +40,7 @@ func run(args []string) error {
 		return err
 	case args[0] == "monitor":
 		syscall.Umask(0o077)
-		log = slog.New(slog.NewTextHandler(monitor.NewOwnLog(os.Stderr), nil))
+		log := slog.New(slog.NewTextHandler(monitor.NewOwnLog(os.Stderr), nil))
 		drivers := map[banger.VMM]vmm.Driver{banger.VMMQEMU: qemu.Driver{}}
 		err := monitor.Run(context.Background(), drivers, os.Stdin, os.Stdout, log)
 		if err != nil {
@@ -48,9 +48,8 @@ func run(args []string) error {
 		}
 		return err
 	default:
-		err := fmt.Errorf("%q is no argument of bangerd: the CLI starts it, see banger help", args[0])
-		log.Error("bangerd ends", "err", err)
-		return err
+		fmt.Fprintf(os.Stderr, "bangerd: %q is no argument: banger starts it when it is needed; try: banger daemon --help\n", args[0])
+		return errors.ErrUnsupported
 	}
 }
 

@@ -35,9 +35,39 @@ func write(dir, version, epoch string) error {
 	if err != nil {
 		return fmt.Errorf("-epoch: %w", err)
 	}
-	root := cli.Documented()
-	prepare(root)
-	return pages(root, doc.GenManHeader{Source: "banger " + version, Manual: "Banger Manual"}, time.Unix(seconds, 0).UTC(), dir)
+	header := doc.GenManHeader{Source: "banger " + version, Manual: "Banger Manual"}
+	for _, program := range []*cobra.Command{cli.Documented(), bangerd()} {
+		prepare(program)
+		if err := pages(program, header, time.Unix(seconds, 0).UTC(), dir); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bangerd is what there is to say of the program that nobody types.
+func bangerd() *cobra.Command {
+	cmd := &cobra.Command{
+		Use:                   "bangerd",
+		Short:                 "The daemon of banger",
+		DisableFlagsInUseLine: true,
+		Run:                   func(*cobra.Command, []string) {},
+		Long: `Keeps the virtual machines of one user. banger starts it when a command needs it, and it ends by itself when there
+has been nothing to do for a while. It may be killed at any time: virtual machines and the commands in them go on, and
+the next one finds them. It takes no arguments, and as a unit of a service manager it runs in the foreground.
+
+  banger daemon status
+  banger daemon logs -f
+  banger daemon stop
+
+SIGHUP has it read config.toml again; SIGTERM and SIGINT end it. The process beside each running virtual machine, its
+parent, is "bangerd monitor".
+
+See banger-daemon(1), banger-config(1).`,
+	}
+	cmd.Flags().BoolP("help", "h", false, "")
+	_ = cmd.Flags().MarkHidden("help") // the generator would make it up
+	return cmd
 }
 
 // pages writes the page of cmd and those of all below it.

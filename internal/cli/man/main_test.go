@@ -14,7 +14,7 @@ func TestPages(t *testing.T) {
 	if err := write(dir, "1.2.3", "1000000000"); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"banger", "banger-vm", "banger-vm-run", "banger-exec", "banger-daemon-status", "banger-version"} {
+	for _, name := range []string{"banger", "banger-vm", "banger-vm-run", "banger-exec", "banger-daemon-status", "banger-version", "bangerd"} {
 		content, err := os.ReadFile(filepath.Join(dir, name+".1"))
 		if err != nil {
 			t.Error(err)
