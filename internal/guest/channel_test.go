@@ -115,6 +115,22 @@ func TestExecTableThroughTheWholeChannel(t *testing.T) {
 	}))
 }
 
+func TestAGuestThatOpensAStreamEndsTheSession(t *testing.T) {
+	host, inside := serialPair(t)
+	mux, err := yamux.Server(inside, wire.YamuxConfig())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer mux.Close()
+	session, err := guest.NewSession(host)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer session.Close()
+	_, _ = mux.Open() // it may end before this returns
+	<-session.Done()
+}
+
 func TestAGuestThatStopsIsALostCommand(t *testing.T) {
 	socket, inside := socketToGuest(t, execPort())
 	conn, err := guest.Dial(t.Context(), socket, wire.PortExec)

@@ -27,7 +27,8 @@ type Session struct {
 const maxOpening = 64
 
 // NewSession begins to multiplex rw, on which wire.SyncHost has succeeded. The
-// session owns rw from here on.
+// session owns rw from here on. It ends if the guest opens a stream: all are the
+// host's.
 func NewSession(rw io.ReadWriteCloser) (*Session, error) {
 	gate := newGate(wire.Coalesce(rw))
 	mux, err := yamux.Client(gate, wire.YamuxConfig())
