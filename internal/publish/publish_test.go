@@ -311,14 +311,16 @@ func TestStoppedReadersAreBounded(t *testing.T) {
 	const clients, bound = 160, 128 << 20 // as much again is what a window of yamux each would be
 	s := newSet(t)
 	var said atomic.Int64
-	begin := make(chan struct{})
+	here, begin := make(chan struct{}, clients), make(chan struct{})
 	p := s.publish(t, tcpServer(t, "127.0.0.1:0", func(conn *net.TCPConn) {
+		here <- struct{}{}
 		<-begin
 		_ = flood(conn, &said)
 	}), banger.ProtocolTCP)
 	var all []net.Conn
 	for range clients {
 		all = append(all, connect(t, p))
+		<-here
 	}
 	close(begin)
 	var reading sync.WaitGroup
