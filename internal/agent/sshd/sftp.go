@@ -13,11 +13,8 @@ import (
 // in the working directory that it has, and returns the exit code.
 func ServeSFTP() int {
 	unix.Umask(0o022)
-	dir, err := os.Getwd()
-	if err != nil {
-		dir = "/"
-	}
-	server, err := sftp.NewServer(stdio{}, sftp.WithServerWorkingDirectory(dir))
+	// Told of a directory, the server would make the targets of links absolute.
+	server, err := sftp.NewServer(stdio{})
 	if err != nil {
 		return 1
 	}

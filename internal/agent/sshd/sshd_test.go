@@ -449,6 +449,12 @@ func TestSFTP(t *testing.T) {
 	if err != nil || info.Size() != 7 || info.Mode().Perm() != 0o644 {
 		t.Errorf("%v, %v", info, err)
 	}
+	if err := c.Symlink("file", "link"); err != nil {
+		t.Fatal(err)
+	}
+	if target, err := os.Readlink(filepath.Join(g.home, "link")); err != nil || target != "file" {
+		t.Errorf("the link leads to %q, %v", target, err)
+	}
 }
 
 func TestAForwardedAgentIsTheUsersAlone(t *testing.T) {
