@@ -124,7 +124,7 @@ func TestSSHConfigQuotes(t *testing.T) {
 		t.Errorf("the proxy was given %q, want %q", out, want)
 	}
 	out, err = exec.Command(ssh, "-F", config, "-G", "web.vm").Output()
-	if err != nil || !strings.Contains(string(out), "identityfile "+strings.ReplaceAll(w.env["BANGER_HOME"], "%", "%%")+"/state/ssh/%n/id_ed25519\n") {
+	if err != nil || !strings.Contains(string(out), "identityfile "+strings.ReplaceAll(w.env["BANGER_HOME"], "%", "%%")+"/state/ssh/%h/id_ed25519\n") {
 		t.Errorf("%v:\n%s", err, out)
 	}
 }

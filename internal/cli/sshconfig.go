@@ -19,7 +19,8 @@ func carriedToProxy() []string {
 	return []string{"BANGER_HOME", "BANGER_CACHE", "XDG_CONFIG_HOME", "XDG_STATE_HOME", "XDG_CACHE_HOME", "XDG_RUNTIME_DIR"}
 }
 
-// sshOptions is how ssh reaches a VM: by its host name, which %n stands for.
+// sshOptions is how ssh reaches a VM: by its host name, which %h stands for, in
+// lower case; programs with an ssh of their own know no other word for it.
 func (a *app) sshOptions(l paths.Layout) ([]sshOption, error) {
 	binary, err := os.Executable()
 	if err != nil {
@@ -31,12 +32,12 @@ func (a *app) sshOptions(l paths.Layout) ([]sshOption, error) {
 			proxy += " " + shellQuoted(name+"="+value)
 		}
 	}
-	proxy = strings.ReplaceAll(proxy+" "+shellQuoted(binary), "%", "%%") + " ssh-proxy --fdpass %n"
+	proxy = strings.ReplaceAll(proxy+" "+shellQuoted(binary), "%", "%%") + " ssh-proxy --fdpass %h"
 	if strings.ContainsAny(proxy+l.SSH(), "\r\n") || strings.ContainsAny(l.SSH(), "\"") || strings.Contains(l.SSH(), "${") {
 		return nil, banger.Errorf(banger.KindInvalid, "%q: ssh_config cannot have this path in it", l.SSH()).
 			WithNext("set BANGER_HOME to a plainer path")
 	}
-	keys := `"` + strings.ReplaceAll(l.SSH(), "%", "%%") + "/%n/"
+	keys := `"` + strings.ReplaceAll(l.SSH(), "%", "%%") + "/%h/"
 	files := paths.VM{}
 	return []sshOption{
 		{"ProxyCommand", proxy},
