@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/creack/pty"
+	"golang.org/x/sys/unix"
 	"golang.org/x/term"
 
 	"banger.dev/banger"
@@ -20,22 +21,36 @@ import (
 // openTerminal gives both ends of a terminal; what is shown on it collects in shown.
 func openTerminal(t *testing.T) (user, tty *os.File, shown *screen) {
 	t.Helper()
-	user, tty, err := pty.Open()
+	blocking, tty, err := pty.Open()
 	if err != nil {
 		t.Fatal(err)
 	}
+	user = closable(t, blocking)
 	if err := pty.Setsize(tty, &pty.Winsize{Rows: 40, Cols: 120}); err != nil {
 		t.Fatal(err)
 	}
 	shown = &screen{done: make(chan struct{})}
 	go shown.watch(user)
 	t.Cleanup(func() {
-		_, _ = user.Write([]byte("\n")) // ends a read of stdin that a command left behind
 		_ = tty.Close()
+		_ = user.Close() // hangs up, which ends a read of stdin that a command left behind
 		<-shown.done
-		_ = user.Close()
 	})
 	return user, tty, shown
+}
+
+// closable is f as a file whose Close does not wait for a Read of it.
+func closable(t *testing.T, f *os.File) *os.File {
+	t.Helper()
+	defer func() { _ = f.Close() }()
+	fd, err := unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		t.Fatal(err)
+	}
+	return os.NewFile(uintptr(fd), f.Name())
 }
 
 type screen struct {
