@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"sync"
-	"sync/atomic"
 
+	"banger.dev/banger/internal/agent/credit"
 	"banger.dev/banger/internal/agent/wire"
 )
 
@@ -44,9 +43,8 @@ func Exec(ctx context.Context, conn net.Conn, req wire.Request, std Streams) (wi
 	defer stop()
 	out := wire.NewFrameWriter(conn)
 	in := wire.NewFrameReader(conn)
-	e := &execution{out: out, done: make(chan struct{})}
-	e.credit.cond.L = &e.credit.mu
-	e.credit.left = wire.InitialCredit
+	// A guest cannot make us send more at a time.
+	e := &execution{out: out, done: make(chan struct{}), credit: credit.New(wire.InitialCredit, wire.InitialCredit)}
 	defer e.finish()
 	if err := wire.WriteRequest(conn, req); err != nil && ctx.Err() == nil {
 		// The agent may have answered before it had read it all.
@@ -69,14 +67,12 @@ func Exec(ctx context.Context, conn net.Conn, req wire.Request, std Streams) (wi
 type execution struct {
 	out    *wire.FrameWriter
 	done   chan struct{}
-	ended  atomic.Bool
-	credit credit
+	credit *credit.Credit // for stdin
 }
 
 func (e *execution) finish() {
-	e.ended.Store(true)
 	close(e.done)
-	e.credit.add(0) // wakes whoever waits for it
+	e.credit.End()
 }
 
 // receive takes the command's output and how it ended.
@@ -97,7 +93,7 @@ func (e *execution) receive(in *wire.FrameReader, std Streams) (wire.Exit, error
 		case wire.FrameCredit:
 			var n uint32
 			if n, err = wire.ParseCredit(payload); err == nil {
-				e.credit.add(int(n))
+				e.credit.Add(int(n))
 			}
 		case wire.FrameExit:
 			return wire.ParseExit(payload)
@@ -124,13 +120,13 @@ func (e *execution) sendStdin(stdin io.Reader) {
 	if stdin != nil {
 		buf := make([]byte, wire.FrameHeaderSize+stdinFrame)
 		for {
-			most := e.credit.wait(stdinFrame, &e.ended)
+			most := e.credit.Wait(stdinFrame)
 			if most == 0 {
 				return
 			}
 			n, err := stdin.Read(buf[wire.FrameHeaderSize : wire.FrameHeaderSize+most])
 			if n > 0 {
-				e.credit.add(-n)
+				e.credit.Spend(n)
 				if e.out.WriteInPlace(wire.FrameStdin, buf[:wire.FrameHeaderSize+n]) != nil {
 					return
 				}
@@ -167,31 +163,4 @@ func (e *execution) sendEvents(std Streams) {
 			return
 		}
 	}
-}
-
-// credit is how much stdin the agent will take.
-type credit struct {
-	mu   sync.Mutex
-	cond sync.Cond
-	left int
-}
-
-func (c *credit) add(n int) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.left = min(c.left+n, wire.InitialCredit) // a guest cannot make us send more at a time
-	c.cond.Broadcast()
-}
-
-// wait gives how much of most may be sent, or 0 once ended is set.
-func (c *credit) wait(most int, ended *atomic.Bool) int {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for c.left <= 0 && !ended.Load() {
-		c.cond.Wait()
-	}
-	if ended.Load() {
-		return 0
-	}
-	return min(most, c.left)
 }

@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"banger.dev/banger/internal/agent/credit"
 	"banger.dev/banger/internal/agent/wire"
 )
 
@@ -47,7 +48,7 @@ func (r *Relay) TCP(conn *net.TCPConn, stream Stream) {
 		_ = conn.Close()
 		Close(stream)
 	})
-	c := &carrying{relay: r, conn: conn, stream: stream, in: newInbox(r, stream.Window > 0), out: newAllowance(stream.Window)}
+	c := &carrying{relay: r, conn: conn, stream: stream, in: newInbox(r, stream.Window > 0), out: allowance(stream.Window)}
 	defer c.in.close()
 	var ways sync.WaitGroup
 	for _, way := range []func() error{c.send, c.take} {
@@ -65,7 +66,7 @@ func (r *Relay) TCP(conn *net.TCPConn, stream Stream) {
 	if !c.receive() {
 		breakOff()
 		c.in.breakOff()
-		c.out.breakOff()
+		c.out.End()
 	}
 	ways.Wait()
 	_ = conn.Close()
@@ -77,9 +78,9 @@ type carrying struct {
 	relay  *Relay
 	conn   *net.TCPConn
 	stream Stream
-	in     *inbox      // what has come for conn
-	out    *allowance  // what conn may still say
-	said   atomic.Bool // conn has said all
+	in     *inbox         // what has come for conn
+	out    *credit.Credit // what conn may still say
+	said   atomic.Bool    // conn has said all
 	ended  atomic.Int32
 }
 
@@ -90,12 +91,12 @@ func (c *carrying) send() error {
 	var bulk *[]byte
 	defer func() { c.relay.put(bulk) }()
 	for {
-		room, err := c.out.wait(len(buf) - wire.PieceHeaderSize)
-		if err != nil {
-			return err
+		room := c.out.Wait(len(buf) - wire.PieceHeaderSize)
+		if room == 0 {
+			return errBrokenOff
 		}
 		n, err := c.conn.Read(buf[wire.PieceHeaderSize : wire.PieceHeaderSize+room])
-		c.out.spend(n)
+		c.out.Spend(n)
 		if n > 0 {
 			if err := wire.WritePiece(c.stream, wire.PieceData, buf[:wire.PieceHeaderSize+n]); err != nil {
 				return err
@@ -130,7 +131,7 @@ func (c *carrying) receive() bool {
 			if err != nil {
 				return false
 			}
-			c.out.add(n)
+			c.out.Add(n)
 		case over:
 			return false
 		case t == wire.PieceEnd:

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"io"
 	"sync"
+
+	"banger.dev/banger/internal/agent/credit"
 )
 
 // A stream's reader never waits for a connection that does not take what comes,
@@ -156,60 +158,13 @@ func (r *Relay) lend(n int) bool {
 	return false
 }
 
-// allowance is what may be sent before the other end tells of more.
-type allowance struct {
-	counted bool
-
-	mu      sync.Mutex
-	changed sync.Cond
-	left    int
-	broken  bool
-}
-
 // maxAllowance bounds what the other end can give leave to.
 const maxAllowance = 1 << 30
 
-func newAllowance(window int) *allowance {
-	a := &allowance{counted: window > 0, left: min(window, maxAllowance)}
-	a.changed.L = &a.mu
-	return a
-}
-
-// wait returns how many bytes may be sent, at most want, when that is any.
-func (a *allowance) wait(want int) (int, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	for a.counted && a.left == 0 && !a.broken {
-		a.changed.Wait()
+// allowance is what may be sent on a stream of this window.
+func allowance(window int) *credit.Credit {
+	if window == 0 {
+		return credit.Unbounded()
 	}
-	switch {
-	case a.broken:
-		return 0, errBrokenOff
-	case !a.counted:
-		return want, nil
-	}
-	return min(want, a.left), nil
-}
-
-// spend counts n bytes, no more than wait has said.
-func (a *allowance) spend(n int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.counted {
-		a.left -= n
-	}
-}
-
-func (a *allowance) add(n int) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.left = min(a.left+n, maxAllowance)
-	a.changed.Broadcast()
-}
-
-func (a *allowance) breakOff() {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	a.broken = true
-	a.changed.Broadcast()
+	return credit.New(min(window, maxAllowance), maxAllowance)
 }
