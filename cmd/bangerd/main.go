@@ -5,7 +5,6 @@ package main
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -48,8 +47,9 @@ func run(args []string) error {
 		}
 		return err
 	default:
-		fmt.Fprintf(os.Stderr, "bangerd: %q is no argument: banger starts it when it is needed; try: banger daemon --help\n", args[0])
-		return errors.ErrUnsupported
+		err := fmt.Errorf("%q is no argument: banger starts it when it is needed; try: banger daemon --help", args[0])
+		fmt.Fprintln(os.Stderr, "bangerd:", err)
+		return err
 	}
 }
 

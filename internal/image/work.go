@@ -81,20 +81,15 @@ func (s *Store) beginLocked(ctx context.Context, key, name string, report banger
 
 func (s *Store) lockFile(key string) string { return filepath.Join(s.layout.Images(), "locks", key) }
 
-// run does steps of what has this key. They are named for tests, and not in errors.
-func (s *Store) run(ctx context.Context, key string, list ...steps.Step) error {
-	return steps.Cause(s.Steps.Run(ctx, key, list...))
-}
-
 func (w *work) run(ctx context.Context, list ...steps.Step) error {
-	return w.store.run(ctx, w.key, list...)
+	return w.store.Steps.RunUnnamed(ctx, w.key, list...)
 }
 
 // giveName is the last step of a making: until then an image is known by its
 // digest alone. Whoever dies before it leaves one that the same making finds and
 // a prune removes.
 func (s *Store) giveName(ctx context.Context, ref string, to reference) error {
-	return s.run(ctx, ref, steps.Step{Name: "image.name", Do: func(context.Context) error { return s.setRef(ref, to) }})
+	return s.Steps.RunUnnamed(ctx, ref, steps.Step{Name: "image.name", Do: func(context.Context) error { return s.setRef(ref, to) }})
 }
 
 // endTimeout bounds the tidying when the context has ended.

@@ -181,7 +181,7 @@ func (s *Store) build(ctx context.Context, m manifest, report banger.ProgressFun
 		return banger.Kernel{}, err
 	}
 	defer func() { _ = os.RemoveAll(tmp) }()
-	err = s.run(ctx, name,
+	err = s.Steps.RunUnnamed(ctx, name,
 		steps.Step{Name: "kernel.write", Do: func(context.Context) error { return fill(tmp, &m) }},
 		steps.Step{Name: "kernel.publish", Do: func(context.Context) error {
 			m.Format, m.Digest, m.AgentSHA256, m.Created = format, "sha256:"+name, s.agent.sum(), time.Now().UTC()
@@ -194,11 +194,6 @@ func (s *Store) build(ctx context.Context, m manifest, report banger.ProgressFun
 	k, _, err := s.open(name)
 	s.log.Info("kernel built", "digest", k.Digest, "release", k.Release)
 	return k, err
-}
-
-// run does steps of what has this key. They are named for tests, and not in errors.
-func (s *Store) run(ctx context.Context, key string, list ...steps.Step) error {
-	return steps.Cause(s.Steps.Run(ctx, key, list...))
 }
 
 // commit writes the manifest and gives the directory its name, in place of a

@@ -52,7 +52,7 @@ func (s *Store) Import(ctx context.Context, name string, r io.Reader, report ban
 	defer func() { _ = f.Close() }()
 	report.Report(banger.Progress{Stage: stageKernel, Message: "receive"})
 	var sum string
-	err = s.run(ctx, name, steps.Step{Name: "kernel.receive", Do: func(context.Context) (err error) {
+	err = s.Steps.RunUnnamed(ctx, name, steps.Step{Name: "kernel.receive", Do: func(context.Context) (err error) {
 		sum, err = spool(f, r)
 		return err
 	}})

@@ -72,7 +72,7 @@ func (s *Store) writeRef(name string, r ref) error {
 // digest alone. Whoever dies before it leaves one that the same making finds and
 // a prune removes. The name changes by one rename.
 func (s *Store) giveName(ctx context.Context, name string, r ref) (banger.Kernel, error) {
-	err := s.run(ctx, name, steps.Step{Name: "kernel.name", Do: func(context.Context) error { return s.writeRef(name, r) }})
+	err := s.Steps.RunUnnamed(ctx, name, steps.Step{Name: "kernel.name", Do: func(context.Context) error { return s.writeRef(name, r) }})
 	if err != nil {
 		return banger.Kernel{}, err
 	}

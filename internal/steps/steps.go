@@ -67,6 +67,11 @@ func (r Runner) Run(ctx context.Context, of string, list ...Step) error {
 	return nil
 }
 
+// RunUnnamed is Run for steps that are named for tests alone, and not in errors.
+func (r Runner) RunUnnamed(ctx context.Context, of string, list ...Step) error {
+	return Cause(r.Run(ctx, of, list...))
+}
+
 func (r Runner) do(ctx context.Context, of string, s Step) error {
 	if err := r.fault(Point{Of: of, Step: s.Name}); err != nil {
 		return err
