@@ -125,10 +125,6 @@ func flagError(cmd *cobra.Command, err error) error {
 	if errors.Is(err, pflag.ErrHelp) {
 		return err
 	}
-	var unknown *pflag.NotExistError
-	if errors.As(err, &unknown) && cmd.Name() == "run" {
-		return usageError(cmd, "%s; a command goes behind --, with its flags", firstLine(err.Error()))
-	}
 	var value *pflag.InvalidValueError
 	if !errors.As(err, &value) {
 		return usageError(cmd, "%s", firstLine(err.Error()))

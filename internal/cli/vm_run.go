@@ -2,6 +2,7 @@ package cli
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"banger.dev/banger"
 	"banger.dev/banger/internal/api"
@@ -79,6 +81,7 @@ failure of banger's own, 130 when interrupted before the command runs.`,
 		},
 	}
 	cmd.Args = opts.takeArguments
+	cmd.SetFlagErrorFunc(runFlagError)
 	opts.addFlags(a, cmd)
 	flags := cmd.Flags()
 	flags.BoolVar(&opts.remove, "rm", false, "delete the VM when the command ends or banger does")
@@ -89,6 +92,15 @@ failure of banger's own, 130 when interrupted before the command runs.`,
 	flags.Var(&durationValue{&opts.timeout}, "timeout", "how long the boot may take, such as 90s")
 	addWorkspaceFlags(flags, &opts.copy)
 	return cmd
+}
+
+// runFlagError leads on who has typed the flags of a command before --.
+func runFlagError(cmd *cobra.Command, err error) error {
+	var unknown *pflag.NotExistError
+	if errors.As(err, &unknown) {
+		return usageError(cmd, "%s; a command goes behind --, with its flags", firstLine(err.Error()))
+	}
+	return flagError(cmd, err)
 }
 
 // takeArguments tells CMD, behind --, from what is before it.
